@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef HEAPMARK_FREESTANDING_SYS_H
+#define HEAPMARK_FREESTANDING_SYS_H
+
+/*
+ * The kernel, as the shim sees it: raw system calls that bypass libc (and so our own hooks on mmap), never
+ * touch errno and are async-signal-safe.  Calls that can fail return a negative errno value.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct iovec;
+
+/* Anonymous private memory, zeroed, no swap reserved; NULL on failure.  Kept out of core dumps. */
+void *sys_map_anonymous(size_t bytes);
+/* MAP_SHARED mapping of a file range; NULL on failure. */
+void *sys_map_file(int fd, uint64_t offset, size_t bytes, bool writable);
+int sys_unmap(void *address, size_t bytes);
+int sys_advise(void *address, size_t bytes, int advice);
+int sys_mincore(const void *address, size_t bytes, unsigned char *vector);
+
+int sys_open(const char *path, int flags, unsigned mode);
+int sys_close(int fd);
+/* Moves a descriptor to a high number that hosts do not stumble over (they close or count low ones), CLOEXEC. */
+int sys_move_fd(int fd);
+long sys_read(int fd, void *buffer, size_t bytes);
+long sys_pread(int fd, void *buffer, size_t bytes, uint64_t offset);
+long sys_write(int fd, const void *buffer, size_t bytes);
+int sys_allocate(int fd, uint64_t offset, uint64_t bytes);      /* fallocate(2), or writing zeros where unsupported */
+int sys_memfd(const char *name);
+int sys_unlink(const char *path);
+long sys_readlink(const char *path, char *buffer, size_t bytes);
+long sys_getcwd(char *buffer, size_t bytes);
+
+int sys_getpid(void);
+int sys_getppid(void);
+int sys_gettid(void);
+int sys_tgkill(int pid, int tid, int signal);                   /* signal 0: does the thread exist? */
+long sys_process_read(int pid, void *to, const void *from, size_t bytes); /* process_vm_readv, one range */
+uint64_t sys_monotonic_ns(void);                                /* a system call; see clock.h for a cheap clock */
+uint64_t sys_realtime_ns(void);
+size_t sys_page_bytes(void);                                    /* cached; from auxv */
+
+#endif
