@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef HEAPMARK_SHIM_RECORDING_H
+#define HEAPMARK_SHIM_RECORDING_H
+
+/*
+ * The writer's half of the recording: the file, its tables, and how they grow.
+ *
+ * Space is allocated on the disk before it is mapped, so that a full disk gives a clean refusal and never a SIGBUS;
+ * after a refusal the recording goes on with what it has (live.stop_reason = HMK_STOP_DISK_FULL).  The descriptor is
+ * kept open at a high number, close-on-exec; when the host closes it, or reuses its number (checked by fstat identity before each
+ * growth), the file is reopened by path and inode, else growth ends.
+ *
+ * Thread-safe.  Growth and append take one spinlock of our own, never held across a call into the host or libc;
+ * recording_fork_child resets it.
+ */
+
+#include "contract/format.h"
+#include "contract/publish.h"
+#include <stdbool.h>
+#include <stddef.h>
+
+struct settings;
+
+struct recording_table {
+    unsigned char *chunk[HMK_TABLE_CHUNKS];     /* NULL: not mapped */
+    uint32_t record_bytes;
+    uint32_t first_records;
+};
+extern struct recording_table recording_tables[HMK_TABLE_SLOTS];
+extern struct hmk_header *recording_header;
+extern struct hmk_live *recording_live;         /* never NULL: a static block stands in until the file is open */
+
+/* Makes the file by settings->out (core(5) letters %e %p %h %t %u %%, %q{VAR}; O_EXCL, .1 .2 ... on a clash; 0600), else a memfd, else
+ * private memory.  Fills the header but for what the caller knows (unwinder name), then publishes the magic. */
+bool recording_open(const struct settings *settings, char *const *environment);
+const char *recording_path(void);               /* absolute; "" for a memfd */
+
+/* Address of record `index`, whose chunk must exist (published, or reserved by the caller). */
+static inline void *recording_at(enum hmk_table_id id, uint64_t index)
+{
+    struct recording_table *table = &recording_tables[id];
+    unsigned chunk = hmk_chunk_of(index, table->first_records);
+    return table->chunk[chunk] + (index - hmk_chunk_first(chunk, table->first_records)) * table->record_bytes;
+}
+uint64_t recording_count(enum hmk_table_id id);
+
+#define RECORDING_NONE UINT64_MAX
+/* Appends a record and publishes it; its index, or RECORDING_NONE when there is no room on the disk. */
+uint64_t recording_append(enum hmk_table_id id, const void *record);
+/* Appends two parallel records at the same index (HMK_SITES with HMK_SITE_PEAKS, HMK_CELL_INDEX with HMK_CELLS, HMK_THREADS with
+ * HMK_HISTOGRAMS).  The first table is published last. */
+uint64_t recording_append_pair(enum hmk_table_id id, const void *record, enum hmk_table_id twin, const void *twin_record);
+/* Appends `count` zeroed records that lie together in one chunk; the index of the first (census rows, pins). */
+uint64_t recording_append_zeroed(enum hmk_table_id id, uint64_t count);
+/* Interns nothing: each call appends.  0 when it did not fit. */
+uint32_t recording_string(const char *string, size_t length);
+
+void recording_event(uint32_t kind, uint64_t a, uint64_t b, uint64_t c, uint64_t d, const char *text_or_null);
+/* Adds a sample (time, live, rss, mapped; the maxima are derived); merges pairs when the table is full.  Not thread-safe: the caller
+ * holds the sampling flag. */
+void recording_sample(const struct hmk_sample *sample);
+
+/* In the child of a fork, before anything is written: leaves the parent's file and starts the child's own, with the parent's modules,
+ * strings, frames and sites copied (same ids) and all counters zero.  False: no file; the child records into private memory. */
+bool recording_fork_child(const struct settings *settings, char *const *environment);
+/* Marks the end; safe to call more than once, the first state stays unless it was EXECED and the exec failed. */
+void recording_end(enum hmk_state state, int status);
+void recording_reopen(void);                    /* an exec failed: RUNNING again */
+
+uint64_t recording_self_bytes(void);            /* mapped and touched by the recording itself */
+
+#endif
