@@ -15,7 +15,7 @@ static void put(struct fail *why, const char *format, va_list arguments, const c
     *why = fresh;
 }
 
-bool fail(struct fail *why, const char *format, ...)
+bool fail_say(struct fail *why, const char *format, ...)
 {
     if (why) {
         va_list arguments;

@@ -9,9 +9,9 @@
  *     if (fd < 0)
  *         return fail_errno(why, "cannot open %s", path);       -> "cannot open x.hmk: No such file or directory"
  *     if (size == 0)
- *         return fail(why, "%s is empty", path);
+ *         return fail_say(why, "%s is empty", path);
  *
- * Both always return false.  `why` may be NULL when the caller does not care.  The first sentence is not kept: the last one wins,
+ * Both always return false (`fail` alone is a macro of libcheck).  `why` may be NULL when the caller does not care.  The first sentence is not kept: the last one wins,
  * so a caller that knows more may word it anew (it may pass why->text as an argument).
  */
 
@@ -21,7 +21,7 @@ struct fail {
     char text[1024];
 };
 
-bool fail(struct fail *why, const char *format, ...) __attribute__((format(printf, 2, 3)));
+bool fail_say(struct fail *why, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Appends ": " and the text of errno as it was at the call. */
 bool fail_errno(struct fail *why, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -13,11 +13,11 @@
 START_TEST(fail_keeps_one_sentence)
 {
     struct fail why;
-    ck_assert(!fail(&why, "%s is %s", "x.hmk", "empty"));
+    ck_assert(!fail_say(&why, "%s is %s", "x.hmk", "empty"));
     ck_assert_str_eq(why.text, "x.hmk is empty");
-    ck_assert(!fail(&why, "cannot read: %s", why.text));
+    ck_assert(!fail_say(&why, "cannot read: %s", why.text));
     ck_assert_str_eq(why.text, "cannot read: x.hmk is empty");
-    ck_assert(!fail(NULL, "nobody cares"));
+    ck_assert(!fail_say(NULL, "nobody cares"));
 }
 END_TEST
 
