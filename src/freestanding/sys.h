@@ -15,29 +15,43 @@ struct iovec;
 
 /* Anonymous private memory, zeroed, no swap reserved; NULL on failure.  Kept out of core dumps. */
 void *sys_map_anonymous(size_t bytes);
-/* MAP_SHARED mapping of a file range; NULL on failure. */
+/* MAP_SHARED mapping of a file range; NULL on failure.  Kept out of core dumps. */
 void *sys_map_file(int fd, uint64_t offset, size_t bytes, bool writable);
 int sys_unmap(void *address, size_t bytes);
 int sys_advise(void *address, size_t bytes, int advice);
 int sys_mincore(const void *address, size_t bytes, unsigned char *vector);
 
-int sys_open(const char *path, int flags, unsigned mode);
+int sys_open(const char *path, int flags, unsigned mode);       /* always close-on-exec */
 int sys_close(int fd);
-/* Moves a descriptor to a high number that hosts do not stumble over (they close or count low ones), CLOEXEC. */
+/* Moves a descriptor to a high number that hosts do not stumble over (they close or count low ones), CLOEXEC.
+ * Stays below RLIMIT_NOFILE, and below 1024 so that the kernel's table stays small.  Returns the new number, or
+ * fd itself when there is no higher one. */
 int sys_move_fd(int fd);
 long sys_read(int fd, void *buffer, size_t bytes);
 long sys_pread(int fd, void *buffer, size_t bytes, uint64_t offset);
 long sys_write(int fd, const void *buffer, size_t bytes);
-int sys_allocate(int fd, uint64_t offset, uint64_t bytes);      /* fallocate(2), or writing zeros where unsupported */
+/* Gives a range of a file its blocks on the disk: fallocate(2), or writing zeros where unsupported (so the range must
+ * hold no data).  -EFBIG instead of the SIGXFSZ that RLIMIT_FSIZE would send to the host. */
+int sys_allocate(int fd, uint64_t offset, uint64_t bytes);
 int sys_memfd(const char *name);
 int sys_unlink(const char *path);
-long sys_readlink(const char *path, char *buffer, size_t bytes);
-long sys_getcwd(char *buffer, size_t bytes);
+long sys_readlink(const char *path, char *buffer, size_t bytes);    /* not terminated; the length */
+long sys_getcwd(char *buffer, size_t bytes);                        /* terminated; the length with the NUL */
+/* Opens a small file, reads it into buffer, terminates it; the length, or negative. */
+long sys_read_file(const char *path, char *buffer, size_t bytes);
+
+/* Which file a descriptor refers to: a host may close our number and open its own file under it. */
+struct sys_identity {
+    uint64_t device, inode;
+};
+int sys_identify(int fd, struct sys_identity *identity);
 
 int sys_getpid(void);
 int sys_getppid(void);
 int sys_gettid(void);
+unsigned sys_getuid(void);
 int sys_tgkill(int pid, int tid, int signal);                   /* signal 0: does the thread exist? */
+void sys_yield(void);
 long sys_process_read(int pid, void *to, const void *from, size_t bytes); /* process_vm_readv, one range */
 uint64_t sys_monotonic_ns(void);                                /* a system call; see clock.h for a cheap clock */
 uint64_t sys_realtime_ns(void);

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: MIT */
+#include "freestanding/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/memfd.h>
+#include <linux/prctl.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <time.h>
+#include "freestanding/banned.h"
+
+#ifndef PR_SET_VMA
+#define PR_SET_VMA 0x53564d41
+#define PR_SET_VMA_ANON_NAME 0
+#endif
+
+/* struct stat, struct timespec and struct rlimit of glibc are the kernel's own on these two machines. */
+#if defined(__x86_64__)
+static long sys_call(long number, long a, long b, long c, long d, long e, long f)
+{
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    register long r9 __asm__("r9") = f;
+    long result;
+    __asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return result;
+}
+#elif defined(__aarch64__)
+static long sys_call(long number, long a, long b, long c, long d, long e, long f)
+{
+    register long x8 __asm__("x8") = number;
+    register long x0 __asm__("x0") = a;
+    register long x1 __asm__("x1") = b;
+    register long x2 __asm__("x2") = c;
+    register long x3 __asm__("x3") = d;
+    register long x4 __asm__("x4") = e;
+    register long x5 __asm__("x5") = f;
+    __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory");
+    return x0;
+}
+#else
+#error "heapmark supports x86-64 and aarch64"
+#endif
+
+static bool failed(long result)
+{
+    return result < 0 && result >= -4095;
+}
+
+static void *map(size_t bytes, int protection, int flags, int fd, uint64_t offset)
+{
+    long result = sys_call(SYS_mmap, 0, (long)bytes, protection, flags, fd, (long)offset);
+    if (failed(result))
+        return NULL;
+    sys_call(SYS_madvise, result, (long)bytes, MADV_DONTDUMP, 0, 0, 0);
+    return (void *)result;
+}
+
+void *sys_map_anonymous(size_t bytes)
+{
+    void *memory = map(bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory)
+        sys_call(SYS_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, (long)memory, (long)bytes, (long)"heapmark", 0);
+    return memory;
+}
+
+void *sys_map_file(int fd, uint64_t offset, size_t bytes, bool writable)
+{
+    return map(bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, offset);
+}
+
+int sys_unmap(void *address, size_t bytes)
+{
+    return (int)sys_call(SYS_munmap, (long)address, (long)bytes, 0, 0, 0, 0);
+}
+
+int sys_advise(void *address, size_t bytes, int advice)
+{
+    return (int)sys_call(SYS_madvise, (long)address, (long)bytes, advice, 0, 0, 0);
+}
+
+int sys_mincore(const void *address, size_t bytes, unsigned char *vector)
+{
+    return (int)sys_call(SYS_mincore, (long)address, (long)bytes, (long)vector, 0, 0, 0);
+}
+
+int sys_open(const char *path, int flags, unsigned mode)
+{
+    return (int)sys_call(SYS_openat, AT_FDCWD, (long)path, flags | O_CLOEXEC, mode, 0, 0);
+}
+
+int sys_close(int fd)
+{
+    return (int)sys_call(SYS_close, fd, 0, 0, 0, 0, 0);
+}
+
+static uint64_t soft_limit(int resource)
+{
+    struct rlimit limit;
+    if (sys_call(SYS_prlimit64, 0, resource, 0, (long)&limit, 0, 0) < 0)
+        return RLIM_INFINITY;
+    return limit.rlim_cur;
+}
+
+int sys_move_fd(int fd)
+{
+    uint64_t limit = soft_limit(RLIMIT_NOFILE);
+    if (limit > 1024)
+        limit = 1024;
+    for (long lowest = (long)limit - (long)limit / 32; lowest > fd; lowest /= 2) {
+        long moved = sys_call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, lowest, 0, 0, 0);
+        if (moved >= 0) {
+            sys_close(fd);
+            return (int)moved;
+        }
+    }
+    sys_call(SYS_fcntl, fd, F_SETFD, FD_CLOEXEC, 0, 0, 0);
+    return fd;
+}
+
+long sys_read(int fd, void *buffer, size_t bytes)
+{
+    return sys_call(SYS_read, fd, (long)buffer, (long)bytes, 0, 0, 0);
+}
+
+long sys_pread(int fd, void *buffer, size_t bytes, uint64_t offset)
+{
+    return sys_call(SYS_pread64, fd, (long)buffer, (long)bytes, (long)offset, 0, 0);
+}
+
+long sys_write(int fd, const void *buffer, size_t bytes)
+{
+    return sys_call(SYS_write, fd, (long)buffer, (long)bytes, 0, 0, 0);
+}
+
+static int write_zeros(int fd, uint64_t offset, uint64_t bytes)
+{
+    static char zeros[65536];       /* never written, so it costs no memory */
+    while (bytes > 0) {
+        size_t piece = bytes < sizeof(zeros) ? (size_t)bytes : sizeof(zeros);
+        long written = sys_call(SYS_pwrite64, fd, (long)zeros, (long)piece, (long)offset, 0, 0);
+        if (written == -EINTR)
+            continue;
+        if (written <= 0)
+            return written < 0 ? (int)written : -ENOSPC;
+        offset += (uint64_t)written;
+        bytes -= (uint64_t)written;
+    }
+    return 0;
+}
+
+int sys_allocate(int fd, uint64_t offset, uint64_t bytes)
+{
+    if (offset + bytes > soft_limit(RLIMIT_FSIZE))
+        return -EFBIG;
+    /* A host with a fast interval timer can interrupt a long fallocate for ever; a write is not interrupted. */
+    int result = -EINTR;
+    for (int attempt = 0; result == -EINTR && attempt < 8; attempt++)
+        result = (int)sys_call(SYS_fallocate, fd, 0, (long)offset, (long)bytes, 0, 0);
+    if (result == -EOPNOTSUPP || result == -ENOSYS || result == -EINTR)
+        return write_zeros(fd, offset, bytes);
+    return result;
+}
+
+int sys_memfd(const char *name)
+{
+    return (int)sys_call(SYS_memfd_create, (long)name, MFD_CLOEXEC, 0, 0, 0, 0);
+}
+
+int sys_unlink(const char *path)
+{
+    return (int)sys_call(SYS_unlinkat, AT_FDCWD, (long)path, 0, 0, 0, 0);
+}
+
+long sys_readlink(const char *path, char *buffer, size_t bytes)
+{
+    return sys_call(SYS_readlinkat, AT_FDCWD, (long)path, (long)buffer, (long)bytes, 0, 0);
+}
+
+long sys_getcwd(char *buffer, size_t bytes)
+{
+    return sys_call(SYS_getcwd, (long)buffer, (long)bytes, 0, 0, 0, 0);
+}
+
+long sys_read_file(const char *path, char *buffer, size_t bytes)
+{
+    buffer[0] = 0;
+    int fd = sys_open(path, O_RDONLY, 0);
+    if (fd < 0)
+        return fd;
+    size_t used = 0;
+    while (used + 1 < bytes) {
+        long got = sys_read(fd, buffer + used, bytes - 1 - used);
+        if (got == -EINTR)
+            continue;
+        if (got <= 0)
+            break;
+        used += (size_t)got;
+    }
+    buffer[used] = 0;
+    sys_close(fd);
+    return (long)used;
+}
+
+int sys_identify(int fd, struct sys_identity *identity)
+{
+    struct stat status;
+    int result = (int)sys_call(SYS_fstat, fd, (long)&status, 0, 0, 0, 0);
+    if (result < 0)
+        return result;
+    identity->device = status.st_dev;
+    identity->inode = status.st_ino;
+    return 0;
+}
+
+int sys_getpid(void)
+{
+    return (int)sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
+}
+
+int sys_getppid(void)
+{
+    return (int)sys_call(SYS_getppid, 0, 0, 0, 0, 0, 0);
+}
+
+int sys_gettid(void)
+{
+    return (int)sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
+}
+
+unsigned sys_getuid(void)
+{
+    return (unsigned)sys_call(SYS_getuid, 0, 0, 0, 0, 0, 0);
+}
+
+int sys_tgkill(int pid, int tid, int signal)
+{
+    return (int)sys_call(SYS_tgkill, pid, tid, signal, 0, 0, 0);
+}
+
+void sys_yield(void)
+{
+    sys_call(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+}
+
+long sys_process_read(int pid, void *to, const void *from, size_t bytes)
+{
+    struct iovec local = { to, bytes };
+    struct iovec remote = { (void *)from, bytes };
+    return sys_call(SYS_process_vm_readv, pid, (long)&local, 1, (long)&remote, 1, 0);
+}
+
+static uint64_t clock_ns(clockid_t clock)
+{
+    struct timespec now = { 0, 0 };
+    sys_call(SYS_clock_gettime, clock, (long)&now, 0, 0, 0, 0);
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+}
+
+uint64_t sys_monotonic_ns(void)
+{
+    return clock_ns(CLOCK_MONOTONIC);
+}
+
+uint64_t sys_realtime_ns(void)
+{
+    return clock_ns(CLOCK_REALTIME);
+}
+
+size_t sys_page_bytes(void)
+{
+    static size_t page_bytes;
+    size_t bytes = __atomic_load_n(&page_bytes, __ATOMIC_RELAXED);
+    if (bytes == 0) {
+        bytes = getauxval(AT_PAGESZ);
+        __atomic_store_n(&page_bytes, bytes, __ATOMIC_RELAXED);
+    }
+    return bytes;
+}
