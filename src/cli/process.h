@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef HEAPMARK_CLI_PROCESS_H
+#define HEAPMARK_CLI_PROCESS_H
+
+/* What the kernel says about the process that wrote a recording. */
+
+struct hmk_header;
+
+enum process_life {
+    PROCESS_ALIVE,
+    PROCESS_GONE,           /* no such process, or its number was given to another */
+    PROCESS_UNKNOWN         /* recorded on another machine or before its last boot */
+};
+enum process_life process_life(const struct hmk_header *header);
+
+#endif
