@@ -8,7 +8,8 @@
  *
  * One 32-bit cell for every 2^shift bytes of address space: shift 5 under glibc, whose chunks are at least 32
  * bytes, so that a cell holds at most one block start; shift 4 under another allocator, where the hooks round
- * requests up to 16 bytes.  Under glibc the chunk's size is read from its header in front of the block.
+ * requests up to 16 bytes (0 becomes 16).  Under glibc the chunk's size is read from its header in front of the
+ * block; under another allocator "chunk" below means the request rounded up to 16.
  *
  *   cell of a live block's start
  *     31     1
@@ -16,19 +17,27 @@
  *     29:20  code
  *            0..989     requested bytes; the chunk is the smallest that holds them
  *            990..1014  requested code - 990 bytes in a chunk of 48 (a remainder too small to split off)
- *            1022       the next four cells hold requested bytes (u64) and chunk bytes (u64)
+ *            1021       the next cell holds slack << 16 | chunk bytes / 16, both below 2^16
+ *            1022       the next four cells hold requested bytes (u64) and chunk bytes (u64; bit 1: mmapped chunk)
  *            1023       the next cell holds slack << 26 | chunk bytes / 16; slack = usable - requested < 64
  *     19:0   site
  *   cell of freed bytes
  *     31     0
- *     30:28  flags; bit 28: the block was >= 128 KiB
- *     19:0   site of the block that last covered them; 0: never owned
+ *     29     1
+ *     28     the block was >= 128 KiB
+ *     19:0   site of the block that last covered them
+ *   0: never owned by a block of the map
+ *
+ * A block with user address p and chunk bytes s owns the cells p >> shift up to, not including, (p + s) >> shift.
+ * Ranges of neighbours never overlap: where a boundary falls inside a cell, the whole cell belongs to the block that
+ * starts there, although its lower half is the tail of the block before.  So no two owners ever write one word,
+ * and no painted boundary is off by more than 16 bytes.
  *
  * The cells inside a live block, after those above, are stale: a scan jumps over them by the chunk's size.
  * A freed block paints all its cells, so the last owner of every freed byte stays known; whole pages are painted by
  * one word, page_record[page] (non-zero: overrides the page's cells), which is expanded into cells
- * again by the first block that starts there.  Leaves cover 64 MiB of address space and are mapped
- * when first needed.
+ * again by the first block that starts there or ends inside it.  A freed mmapped chunk goes back to the system, so
+ * only the cells of its start are cleared.  Leaves cover 64 MiB of address space and are mapped when first needed.
  */
 
 #include <stdbool.h>
@@ -41,22 +50,158 @@ struct blockmap_block {
     size_t usable;          /* bytes the program may use; chunk bytes - 8 under glibc, chunk bytes - 16 when mmapped */
 };
 
-/* Once, before any other call.  glibc: chunk headers may be read. */
-void blockmap_init(bool glibc);
-
-/* After the real allocation.  Returns the usable size; *stale is set when the map believed another live block there
- * (whose counters the caller then retires: it is returned in *old).  False in *stored: no memory for the leaf. */
 struct blockmap_birth {
     size_t usable;
     bool stored;
     bool stale;
     struct blockmap_block old;
 };
-void blockmap_birth(const void *block, size_t requested, uint32_t site, struct blockmap_birth *birth);
 
-/* Before the real free: marks the block dead and paints it with `painter` (0: with its own site).  False: not a live block of the
- * map; nothing was changed. */
-bool blockmap_death(const void *block, uint32_t painter, struct blockmap_block *dead);
+/* ---- layout; for blockmap.c, the scans of the census and the inline paths below ------------------- */
+
+#define BLOCKMAP_PAGE_BYTES 4096u       /* of page_record, whatever the machine's pages are */
+#define BLOCKMAP_LEAF_SHIFT 26
+#define BLOCKMAP_LEAF_BYTES (UINT64_C(1) << BLOCKMAP_LEAF_SHIFT)
+#define BLOCKMAP_LEAF_PAGES (BLOCKMAP_LEAF_BYTES / BLOCKMAP_PAGE_BYTES)
+/* Higher addresses are given out on request only; blocks there are not recorded. */
+#if defined(__aarch64__)
+#define BLOCKMAP_ADDRESS_BITS 48
+#else
+#define BLOCKMAP_ADDRESS_BITS 47
+#endif
+
+#define BLOCKMAP_LIVE 0x80000000u
+#define BLOCKMAP_BUSY 0x80000000u       /* of a page record: somebody is expanding it */
+#define BLOCKMAP_UPPER 0x40000000u
+#define BLOCKMAP_PAINTED 0x20000000u
+#define BLOCKMAP_LARGE 0x10000000u
+#define BLOCKMAP_LARGE_BYTES 131072u
+#define BLOCKMAP_SITE_MASK 0x000fffffu
+#define BLOCKMAP_CODE_SHIFT 20
+#define BLOCKMAP_CODE_MASK 0x3ffu
+#define BLOCKMAP_DIRECT_LIMIT 990u      /* requests below are their own code */
+
+struct blockmap_leaf {
+    uint32_t page_record[BLOCKMAP_LEAF_PAGES];
+    uintptr_t base;
+    struct blockmap_leaf *next;         /* all leaves, newest first */
+    uint32_t busy;                      /* page records being expanded now */
+    unsigned char padding[4096 - 20];
+    uint32_t cell[];                    /* 2^(26 - shift) */
+};
+
+struct blockmap {
+    struct blockmap_leaf *leaf[UINT64_C(1) << (BLOCKMAP_ADDRESS_BITS - BLOCKMAP_LEAF_SHIFT)];
+    struct blockmap_leaf *first;
+    bool foreign;
+    uint8_t shift;
+};
+extern struct blockmap blockmap __attribute__((visibility("hidden")));
+
+void blockmap_birth_slow(uintptr_t block, size_t requested, uint32_t site, struct blockmap_birth *birth);
+bool blockmap_death_slow(uintptr_t block, uint32_t painter, struct blockmap_block *dead);
+
+/* Of the leaf that covers an address, or NULL. */
+static inline struct blockmap_leaf *blockmap_leaf_of(uintptr_t address)
+{
+    if (address >> BLOCKMAP_ADDRESS_BITS)
+        return NULL;
+    return __atomic_load_n(&blockmap.leaf[address >> BLOCKMAP_LEAF_SHIFT], __ATOMIC_ACQUIRE);
+}
+
+static inline size_t blockmap_cell_index(uintptr_t address, unsigned shift)
+{
+    return (size_t)(address & (BLOCKMAP_LEAF_BYTES - 1)) >> shift;
+}
+
+static inline size_t blockmap_page_index(uintptr_t address)
+{
+    return (size_t)(address & (BLOCKMAP_LEAF_BYTES - 1)) / BLOCKMAP_PAGE_BYTES;
+}
+
+/* The smallest chunk of glibc that holds a request. */
+static inline size_t blockmap_smallest_chunk(size_t requested)
+{
+    return requested <= 24 ? 32 : (requested + 8 + 15) & ~(size_t)15;
+}
+
+/* ---- the map -------------------------------------------------------------------------------------- */
+
+/* Once, before any other call.  glibc: chunk headers may be read. */
+void blockmap_init(bool glibc);
+
+/* After the real allocation.  Sets all of *birth but `old`: the usable size; `stored`, false when there was no memory
+ * for the leaf (or no way to tell the block's size); `stale`, when the map believed another live block there, whose
+ * counters the caller then retires: it is returned in `old`.
+ * Budget of the common case, a small block under glibc: four loads, one store. */
+static inline void blockmap_birth(const void *block, size_t requested, uint32_t site, struct blockmap_birth *birth)
+{
+    uintptr_t address = (uintptr_t)block;
+    struct blockmap_leaf *leaf = blockmap_leaf_of(address);
+    if (__builtin_expect(leaf && requested < BLOCKMAP_DIRECT_LIMIT && !blockmap.foreign, 1)) {
+        size_t chunk = blockmap_smallest_chunk(requested);
+        /* Two of the header's low bits say nothing of the size; the third is set in mmapped chunks. */
+        size_t header = *(const size_t *)(address - sizeof(size_t)) & ~(size_t)5;
+        uint32_t *cell = &leaf->cell[blockmap_cell_index(address, 5)];
+        if (__builtin_expect(header == chunk && !(address & 15) &&
+                __atomic_load_n(&leaf->page_record[blockmap_page_index(address)], __ATOMIC_ACQUIRE) == 0 &&
+                !(*cell & BLOCKMAP_LIVE), 1)) {
+            uint32_t word = BLOCKMAP_LIVE | (uint32_t)(address & 16) << 26 |
+                (uint32_t)requested << BLOCKMAP_CODE_SHIFT | site;
+            __atomic_store_n(cell, word, __ATOMIC_RELAXED);
+            birth->usable = chunk - sizeof(size_t);
+            birth->stored = true;
+            birth->stale = false;
+            return;
+        }
+    }
+    blockmap_birth_slow(address, requested, site, birth);
+}
+
+/* Fills 1..64 cells; writes no cell outside them, for those belong to other threads. */
+static inline void blockmap_paint_few(uint32_t *cell, size_t count, uint32_t value)
+{
+    typedef uint32_t four_cells __attribute__((vector_size(16), aligned(4), may_alias));
+    if (count >= 4) {
+        four_cells fill = { value, value, value, value };
+        size_t last = count - 4;
+        for (size_t i = 0; i < last; i += 4)
+            *(four_cells *)(cell + i) = fill;
+        *(four_cells *)(cell + last) = fill;
+        return;
+    }
+    __atomic_store_n(cell, value, __ATOMIC_RELAXED);
+    if (count > 1)
+        __atomic_store_n(cell + 1, value, __ATOMIC_RELAXED);
+    if (count > 2)
+        __atomic_store_n(cell + 2, value, __ATOMIC_RELAXED);
+}
+
+/* Before the real free: marks the block dead and paints it with `painter` (0: with its own site).  False: not a live
+ * block of the map; nothing was changed. */
+static inline bool blockmap_death(const void *block, uint32_t painter, struct blockmap_block *dead)
+{
+    uintptr_t address = (uintptr_t)block;
+    struct blockmap_leaf *leaf = blockmap_leaf_of(address);
+    if (__builtin_expect(leaf && !blockmap.foreign, 1)) {
+        uint32_t *cell = &leaf->cell[blockmap_cell_index(address, 5)];
+        uint32_t word = __atomic_load_n(cell, __ATOMIC_RELAXED);
+        size_t requested = word >> BLOCKMAP_CODE_SHIFT & BLOCKMAP_CODE_MASK;
+        size_t chunk = blockmap_smallest_chunk(requested);
+        uint32_t half = BLOCKMAP_LIVE | (uint32_t)(address & 31) << 26;
+        /* A block inside one page: the record of that page is 0 as long as a block that starts there lives. */
+        if (__builtin_expect((word & (BLOCKMAP_LIVE | BLOCKMAP_UPPER)) == half && requested < BLOCKMAP_DIRECT_LIMIT &&
+                (address & (BLOCKMAP_PAGE_BYTES - 1)) + chunk <= BLOCKMAP_PAGE_BYTES, 1)) {
+            dead->site = word & BLOCKMAP_SITE_MASK;
+            dead->requested = requested;
+            dead->usable = chunk - sizeof(size_t);
+            blockmap_paint_few(cell, ((address + chunk) >> 5) - (address >> 5),
+                BLOCKMAP_PAINTED | (painter ? painter : dead->site));
+            return true;
+        }
+    }
+    return blockmap_death_slow(address, painter, dead);
+}
 
 /* Undoes blockmap_death when the real call failed (realloc that returned NULL). */
 void blockmap_revive(const void *block, const struct blockmap_block *dead);
@@ -67,6 +212,20 @@ bool blockmap_find(const void *block, struct blockmap_block *found);
  * missed when it changes meanwhile.  Touches no heap memory. */
 void blockmap_each_live(void (*visit)(uintptr_t block, const struct blockmap_block *found, void *context), void *context);
 
+/* In the child of a fork, before any other call: finishes what other threads of the parent had begun. */
+void blockmap_fork_child(void);
+
 uint64_t blockmap_bytes(void);      /* touched memory of the map, estimated from its leaves by mincore; cold */
+
+/* ---- for the scans -------------------------------------------------------------------------------- */
+
+/* A live block as its cells tell it.  False: no live block starts at this address, or its cells contradict each other. */
+struct blockmap_extent {
+    uint32_t site;
+    bool mmapped;
+    size_t requested;
+    size_t chunk;           /* bytes from block - 16 on under glibc, from block on otherwise */
+};
+bool blockmap_decode(uintptr_t block, struct blockmap_extent *extent);
 
 #endif
