@@ -11,8 +11,8 @@
  *     if (size == 0)
  *         return fail_say(why, "%s is empty", path);
  *
- * Both always return false (`fail` alone is a macro of libcheck).  `why` may be NULL when the caller does not care.  The first sentence is not kept: the last one wins,
- * so a caller that knows more may word it anew (it may pass why->text as an argument).
+ * Both always return false (`fail` alone is a macro of libcheck).  `why` may be NULL when the caller does not care.  The last
+ * sentence wins, so a caller that knows more may word it anew (it may pass why->text as an argument).
  */
 
 #include <stdbool.h>

@@ -26,9 +26,14 @@ void *xreallocarray(void *old, size_t count, size_t bytes)
     return fresh;
 }
 
+void *xrealloc(void *old, size_t bytes)
+{
+    return xreallocarray(old, 1, bytes);
+}
+
 void *xmalloc(size_t bytes)
 {
-    return xreallocarray(NULL, 1, bytes);
+    return xrealloc(NULL, bytes);
 }
 
 void *xcalloc(size_t count, size_t bytes)

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/array.h"
 #include "base/fail.h"
+#include "base/pool.h"
 #include "base/strbuf.h"
 #include "base/xalloc.h"
 
 #include <check.h>
 #include <errno.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -112,6 +114,29 @@ START_TEST(strbuf_grows_by_printf)
 }
 END_TEST
 
+START_TEST(pool_keeps_and_interns)
+{
+    struct pool pool = {0};
+    char text[16];
+    const char *first = pool_intern(&pool, "site 0");
+    for (int i = 0; i < 20000; i++) {
+        snprintf(text, sizeof text, "site %d", i);
+        ck_assert_str_eq(pool_intern(&pool, text), text);
+    }
+    ck_assert_ptr_eq(pool_intern(&pool, "site 0"), first);
+    ck_assert_ptr_eq(pool_intern_n(&pool, "site 0 and more", 6), first);
+    ck_assert_str_eq(pool_intern_n(&pool, "", 0), "");
+    char *large = pool_alloc(&pool, 1000000);
+    large[0] = large[999999] = 1;
+    uint64_t *number = pool_alloc(&pool, 1);
+    ck_assert_uint_eq((uintptr_t)number % 16, 0);
+    ck_assert_str_eq(first, "site 0");
+    pool_free(&pool);
+    ck_assert_ptr_null(pool.chunks);
+    pool_free(&pool);
+}
+END_TEST
+
 START_TEST(xalloc_zero_sizes_and_copies)
 {
     void *nothing = xmalloc(0);
@@ -147,6 +172,7 @@ int main(void)
     tcase_add_test(tests, array_sorts);
     tcase_add_test(tests, strbuf_builds_text);
     tcase_add_test(tests, strbuf_grows_by_printf);
+    tcase_add_test(tests, pool_keeps_and_interns);
     tcase_add_test(tests, xalloc_zero_sizes_and_copies);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
