@@ -22,7 +22,7 @@
  * (release).  A reader loads `count` (acquire) and trusts only records below it.  A reader of a dead
  * process's file does the same.  Fields that change after publication are marked "in place"; each is one
  * aligned word.  A record that is rewritten as a whole (struct hmk_census) carries a sequence number that is
- * odd while it is being written.
+ * odd while it is being written.  A table with record_bytes 0 is not used by the writer.
  *
  * Versions.  `version` is raised by any change that an older reader would misread; the reader keeps the
  * ability to read the version before.  A new table or a field taken from reserved space (zero in old files)
@@ -83,7 +83,7 @@ struct hmk_header {
     uint32_t page_bytes;        /* of the writer's machine */
     uint32_t flags;             /* enum hmk_header_flag */
     uint32_t pid;
-    uint32_t ppid;
+    uint32_t ppid;              /* with HMK_FLAG_FORKED: the nearest ancestor that has a recording */
     uint32_t root_pid;          /* first profiled process of the family */
     uint32_t machine;           /* ELF e_machine */
     uint64_t start_realtime_ns; /* CLOCK_REALTIME at the start of recording */

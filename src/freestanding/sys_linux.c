@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/memfd.h>
 #include <linux/prctl.h>
 #include <sys/auxv.h>
@@ -166,6 +167,15 @@ int sys_allocate(int fd, uint64_t offset, uint64_t bytes)
     if (result == -EOPNOTSUPP || result == -ENOSYS || result == -EINTR)
         return write_zeros(fd, offset, bytes);
     return result;
+}
+
+void sys_overwrite_in_place(int fd)
+{
+    int flags = 0;
+    if (sys_call(SYS_ioctl, fd, (long)FS_IOC_GETFLAGS, (long)&flags, 0, 0, 0) < 0 || (flags & FS_NOCOW_FL))
+        return;
+    flags |= FS_NOCOW_FL;
+    sys_call(SYS_ioctl, fd, (long)FS_IOC_SETFLAGS, (long)&flags, 0, 0, 0);
 }
 
 int sys_memfd(const char *name)

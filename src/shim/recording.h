@@ -25,15 +25,22 @@ struct recording_table {
     unsigned char *chunk[HMK_TABLE_CHUNKS];     /* NULL: not mapped */
     uint32_t record_bytes;
     uint32_t first_records;
+    uint64_t count;                             /* as published, but in memory that a fork freezes */
+    uint64_t limit;                             /* ids that the format allows */
+    bool full;                                  /* growth was refused; not tried again */
 };
 extern struct recording_table recording_tables[HMK_TABLE_SLOTS];
 extern struct hmk_header *recording_header;
 extern struct hmk_live *recording_live;         /* never NULL: a static block stands in until the file is open */
 
-/* Makes the file by settings->out (core(5) letters %e %p %h %t %u %%, %q{VAR}; O_EXCL, .1 .2 ... on a clash; 0600), else a memfd, else
- * private memory.  Fills the header but for what the caller knows (unwinder name), then publishes the magic. */
+/* Makes the file by settings->out, else a memfd, else private memory (then false: nobody will read it).  Fills the header
+ * but for what the caller knows (unwinder name), appends the root frame and the fixed sites, then publishes the magic.
+ * The pattern takes the letters of core(5): %e base name of the executable, %p pid, %h host, %t seconds, %u user id, %%,
+ * and %q{VAR}; a relative one starts at the working directory of this call.  On a clash .1, .2 ... comes before a final
+ * ".hmk".  Mode 0600. */
 bool recording_open(const struct settings *settings, char *const *environment);
 const char *recording_path(void);               /* absolute; "" for a memfd */
+const char *recording_problem(void);            /* why there is no file, as a sentence; "" when there is one */
 
 /* Address of record `index`, whose chunk must exist (published, or reserved by the caller). */
 static inline void *recording_at(enum hmk_table_id id, uint64_t index)
@@ -60,9 +67,11 @@ void recording_event(uint32_t kind, uint64_t a, uint64_t b, uint64_t c, uint64_t
  * holds the sampling flag. */
 void recording_sample(const struct hmk_sample *sample);
 
-/* In the child of a fork, before anything is written: leaves the parent's file and starts the child's own, with the parent's modules,
- * strings, frames and sites copied (same ids) and all counters zero.  False: no file; the child records into private memory. */
-bool recording_fork_child(const struct settings *settings, char *const *environment);
+/* In the child of a fork, before anything is written, while no other thread runs: leaves the parent's file and starts the
+ * child's own by the same pattern, with the modules, strings, frames and sites that the parent had at the fork (same ids)
+ * and all counters zero; live.control_signal and live.module_generation are kept.  Every pointer into the parent's
+ * recording is stale afterwards.  False: no file; the child records into private memory. */
+bool recording_fork_child(void);
 /* Marks the end; safe to call more than once, the first state stays unless it was EXECED and the exec failed. */
 void recording_end(enum hmk_state state, int status);
 void recording_reopen(void);                    /* an exec failed: RUNNING again */
