@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * malloc and its family.  A hook calls the real function and the recorder, nothing else.
+ *
+ * Rules: a death is recorded before the real call, a birth after it; errno is libc's own, since nothing here or below
+ * touches it; before the table of real functions is filled, blocks come from the early arena; when thread_enter says NULL, the
+ * call is passed on and not recorded.
+ */
+#include "shim/real.h"
+
+#include "shim/hook.h"
+#include "shim/module.h"
+#include "shim/recorder.h"
+#include "shim/start.h"
+#include "shim/thread.h"
+
+#include <errno.h>
+#include <malloc.h>
+#include <stdlib.h>
+
+void free_sized(void *block, size_t bytes);
+void free_aligned_sized(void *block, size_t alignment, size_t bytes);
+
+/* Another allocator than glibc's may place two blocks in 16 bytes; the block map cannot tell them apart. */
+static inline size_t rounded(size_t bytes)
+{
+    if (LIKELY(start_is_glibc) || bytes > SIZE_MAX - 15)
+        return bytes;
+    return bytes == 0 ? 16 : (bytes + 15) & ~(size_t)15;
+}
+
+HOOK_EXPORT void *malloc(size_t bytes)
+{
+    if (UNLIKELY(!real_init()))
+        return real_malloc_early(bytes, 16);
+    struct thread *thread = thread_enter();
+    if (UNLIKELY(thread == NULL))
+        return real.malloc(rounded(bytes));
+    void *block = real.malloc(rounded(bytes));
+    if (LIKELY(block != NULL)) {
+        struct unwind_start start = unwind_start_here();
+        recorder_birth(thread, block, bytes, &start);
+    }
+    thread_leave(thread);
+    return block;
+}
+
+HOOK_EXPORT void *calloc(size_t count, size_t each)
+{
+    size_t bytes;
+    bool overflow = __builtin_mul_overflow(count, each, &bytes);
+    if (UNLIKELY(!real_init()))
+        return overflow ? NULL : real_malloc_early(bytes, 16);
+    struct thread *thread = overflow ? NULL : thread_enter();
+    if (UNLIKELY(thread == NULL))
+        return overflow ? real.calloc(count, each) : real.calloc(1, rounded(bytes));
+    void *block = real.calloc(1, rounded(bytes));
+    if (LIKELY(block != NULL)) {
+        struct unwind_start start = unwind_start_here();
+        recorder_birth(thread, block, bytes, &start);
+    }
+    thread_leave(thread);
+    return block;
+}
+
+/* A block of the early arena moves to the heap when it is resized; its memory is not used again. */
+static void *leave_early(void *block, size_t bytes)
+{
+    size_t old = real_size_early(block);
+    void *moved = real_init() ? real.malloc(rounded(bytes)) : real_malloc_early(bytes, 16);
+    if (moved != NULL)
+        __builtin_memcpy(moved, block, old < bytes ? old : bytes);
+    return moved;
+}
+
+static void *resize(struct thread *thread, void *block, size_t bytes, const struct unwind_start *start)
+{
+    struct blockmap_block dead;
+    bool known = block != NULL && recorder_death(thread, block, &dead);
+    void *moved = real.realloc(block, block != NULL && bytes == 0 ? 0 : rounded(bytes));
+    if (LIKELY(moved != NULL))
+        recorder_birth(thread, moved, bytes, start);
+    else if (known && bytes != 0)
+        recorder_revive(thread, block, &dead);  /* realloc(p, 0) that returns NULL did free p */
+    return moved;
+}
+
+/* A handler that interrupts a hook and resizes: the old block leaves the map, the new one stays unknown. */
+static void *resize_unrecorded(void *block, size_t bytes)
+{
+    if (block != NULL)
+        recorder_death_nested(block);
+    return real.realloc(block, block != NULL && bytes == 0 ? 0 : rounded(bytes));
+}
+
+HOOK_EXPORT void *realloc(void *block, size_t bytes)
+{
+    if (UNLIKELY(!real_init() || real_is_early(block)))
+        return block == NULL ? real_malloc_early(bytes, 16) : leave_early(block, bytes);
+    struct thread *thread = thread_enter();
+    if (UNLIKELY(thread == NULL))
+        return resize_unrecorded(block, bytes);
+    struct unwind_start start = unwind_start_here();
+    void *moved = resize(thread, block, bytes, &start);
+    thread_leave(thread);
+    return moved;
+}
+
+HOOK_EXPORT void *reallocarray(void *block, size_t count, size_t each)
+{
+    size_t bytes;
+    if (UNLIKELY(__builtin_mul_overflow(count, each, &bytes))) {
+        errno = ENOMEM;     /* as libc's own */
+        return NULL;
+    }
+    if (UNLIKELY(!real_init() || real_is_early(block)))
+        return block == NULL ? real_malloc_early(bytes, 16) : leave_early(block, bytes);
+    struct thread *thread = thread_enter();
+    if (UNLIKELY(thread == NULL))
+        return resize_unrecorded(block, bytes);
+    struct unwind_start start = unwind_start_here();
+    void *moved = resize(thread, block, bytes, &start);
+    thread_leave(thread);
+    return moved;
+}
+
+static inline void release(void *block, uint64_t caller)
+{
+    if (block == NULL || UNLIKELY(real_is_early(block)) || UNLIKELY(!real_init()))
+        return;
+    struct thread *thread = thread_enter();
+    if (UNLIKELY(thread == NULL)) {
+        recorder_death_nested(block);
+        real.free(block);
+        return;
+    }
+    struct blockmap_block dead;
+    recorder_death(thread, block, &dead);
+    real.free(block);
+    if (UNLIKELY(module_is_loader(caller)))
+        module_check_unload(thread->scratch);   /* dlclose frees its link map last */
+    thread_leave(thread);
+}
+
+HOOK_EXPORT void free(void *block)
+{
+    release(block, (uint64_t)__builtin_return_address(0));
+}
+
+HOOK_EXPORT void free_sized(void *block, size_t bytes)
+{
+    (void)bytes;
+    release(block, 0);
+}
+
+HOOK_EXPORT void free_aligned_sized(void *block, size_t alignment, size_t bytes)
+{
+    (void)alignment;
+    (void)bytes;
+    release(block, 0);
+}
+
+HOOK_EXPORT int posix_memalign(void **result, size_t alignment, size_t bytes)
+{
+    if (UNLIKELY(!real_init())) {
+        *result = real_malloc_early(bytes, alignment);
+        return *result == NULL ? ENOMEM : 0;
+    }
+    struct thread *thread = thread_enter();
+    if (UNLIKELY(thread == NULL))
+        return real.posix_memalign(result, alignment, rounded(bytes));
+    int status = real.posix_memalign(result, alignment, rounded(bytes));
+    if (LIKELY(status == 0 && *result != NULL)) {
+        struct unwind_start start = unwind_start_here();
+        recorder_birth(thread, *result, bytes, &start);
+    }
+    thread_leave(thread);
+    return status;
+}
+
+HOOK_EXPORT void *aligned_alloc(size_t alignment, size_t bytes)
+{
+    if (UNLIKELY(!real_init()))
+        return real_malloc_early(bytes, alignment);
+    struct thread *thread = thread_enter();
+    if (UNLIKELY(thread == NULL))
+        return real.aligned_alloc(alignment, rounded(bytes));
+    void *block = real.aligned_alloc(alignment, rounded(bytes));
+    if (LIKELY(block != NULL)) {
+        struct unwind_start start = unwind_start_here();
+        recorder_birth(thread, block, bytes, &start);
+    }
+    thread_leave(thread);
+    return block;
+}
+
+HOOK_EXPORT void *memalign(size_t alignment, size_t bytes)
+{
+    if (UNLIKELY(!real_init()))
+        return real_malloc_early(bytes, alignment);
+    struct thread *thread = thread_enter();
+    if (UNLIKELY(thread == NULL))
+        return real.memalign(alignment, rounded(bytes));
+    void *block = real.memalign(alignment, rounded(bytes));
+    if (LIKELY(block != NULL)) {
+        struct unwind_start start = unwind_start_here();
+        recorder_birth(thread, block, bytes, &start);
+    }
+    thread_leave(thread);
+    return block;
+}
+
+HOOK_EXPORT void *valloc(size_t bytes)
+{
+    if (UNLIKELY(!real_init()))
+        return real_malloc_early(bytes, 4096);
+    struct thread *thread = thread_enter();
+    if (UNLIKELY(thread == NULL))
+        return real.valloc(bytes);
+    void *block = real.valloc(bytes);
+    if (LIKELY(block != NULL)) {
+        struct unwind_start start = unwind_start_here();
+        recorder_birth(thread, block, bytes, &start);
+    }
+    thread_leave(thread);
+    return block;
+}
+
+HOOK_EXPORT void *pvalloc(size_t bytes)
+{
+    if (UNLIKELY(!real_init()))
+        return real_malloc_early(bytes, 4096);
+    struct thread *thread = thread_enter();
+    if (UNLIKELY(thread == NULL))
+        return real.pvalloc(bytes);
+    void *block = real.pvalloc(bytes);
+    if (LIKELY(block != NULL)) {
+        struct unwind_start start = unwind_start_here();
+        recorder_birth(thread, block, bytes, &start);
+    }
+    thread_leave(thread);
+    return block;
+}
+
+HOOK_EXPORT size_t malloc_usable_size(void *block)
+{
+    if (block == NULL)
+        return 0;
+    if (UNLIKELY(real_is_early(block)))
+        return real_size_early(block);
+    return real_init() ? real.malloc_usable_size(block) : 0;
+}

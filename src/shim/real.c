@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+#include "shim/real.h"
+
+#include <dlfcn.h>
+#include <stdalign.h>
+
+struct real_functions real;
+
+alignas(64) unsigned char real_early_arena[REAL_EARLY_BYTES];
+static size_t early_used;
+
+/* Each early block has its size in the 16 bytes before it. */
+void *real_malloc_early(size_t bytes, size_t alignment)
+{
+    if (alignment < 16)
+        alignment = 16;
+    if (bytes > REAL_EARLY_BYTES || alignment > 4096)
+        return NULL;
+    size_t old = __atomic_load_n(&early_used, __ATOMIC_RELAXED), start, end;
+    do {
+        start = (old + 16 + alignment - 1) & ~(alignment - 1);
+        end = start + ((bytes + 15) & ~(size_t)15);
+        if (end > REAL_EARLY_BYTES)
+            return NULL;
+    } while (!__atomic_compare_exchange_n(&early_used, &old, end, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+    *(size_t *)(real_early_arena + start - 16) = bytes;
+    return real_early_arena + start;
+}
+
+size_t real_size_early(const void *block)
+{
+    return *(const size_t *)((const unsigned char *)block - 16);
+}
+
+enum { UNTRIED, RUNNING, READY, FAILED };
+static int stage;
+
+__attribute__((cold, noinline)) static bool look_up(void)
+{
+    stage = RUNNING;
+    bool complete = true;
+#define HOOK(type, name, parameters)                                                                                   \
+    {                                                                                                                  \
+        void *found = dlsym(RTLD_NEXT, #name);                                                                         \
+        __builtin_memcpy(&real.name, &found, sizeof found);                                                            \
+        complete = complete && found != NULL;                                                                          \
+    }
+#define HOOK_OPTIONAL(type, name, parameters)                                                                          \
+    {                                                                                                                  \
+        void *found = dlsym(RTLD_NEXT, #name);                                                                         \
+        __builtin_memcpy(&real.name, &found, sizeof found);                                                            \
+    }
+#include "shim/hooks.def"
+#undef HOOK
+#undef HOOK_OPTIONAL
+    stage = complete ? READY : FAILED;
+    return complete;
+}
+
+bool real_init(void)
+{
+    if (__builtin_expect(stage == READY, 1))
+        return true;
+    return stage == UNTRIED && look_up();
+}
+
+/* glibc's malloc and a function that no replacement allocator brings along come from the same object. */
+bool real_is_glibc(void)
+{
+    Dl_info of_malloc, of_libc;
+    void *version = dlsym(RTLD_NEXT, "gnu_get_libc_version");
+    void *malloc_address;
+    __builtin_memcpy(&malloc_address, &real.malloc, sizeof malloc_address);
+    return version != NULL && dladdr(malloc_address, &of_malloc) != 0 && dladdr(version, &of_libc) != 0 &&
+           of_malloc.dli_fbase == of_libc.dli_fbase;
+}

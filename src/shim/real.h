@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef HEAPMARK_SHIM_REAL_H
+#define HEAPMARK_SHIM_REAL_H
+
+/*
+ * The functions that the hooks stand in front of, and the memory that serves while they are being looked up.
+ *
+ * dlsym may itself allocate, and the loader calls malloc before any constructor ran.  Until the table is filled,
+ * real_malloc_early hands out blocks of a static arena: 16-byte aligned (or more), bounded, never reused.  A block of it
+ * may come back to free, realloc or malloc_usable_size at any time later; real_is_early tells it.
+ */
+
+#include <malloc.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#if !__GLIBC_PREREQ(2, 33)
+/* As later glibc has it, so that a shim built here serves programs that run there. */
+struct mallinfo2 {
+    size_t arena, ordblks, smblks, hblks, hblkhd, usmblks, fsmblks, uordblks, fordblks, keepcost;
+};
+#endif
+
+struct real_functions {
+#define HOOK(type, name, parameters) type (*name) parameters;
+#define HOOK_OPTIONAL HOOK
+#include "shim/hooks.def"
+#undef HOOK
+#undef HOOK_OPTIONAL
+};
+extern struct real_functions real;
+
+/* Fills the table on the first call.  False while the lookups run (the same thread came back in), and when libc
+ * lacks a function that every libc has: the caller then serves from the early arena. */
+bool real_init(void);
+bool real_is_glibc(void);       /* malloc is glibc's own, so chunk headers may be read */
+
+void *real_malloc_early(size_t bytes, size_t alignment);    /* zeroed; NULL when the arena is used up */
+size_t real_size_early(const void *block);
+extern unsigned char real_early_arena[];
+#define REAL_EARLY_BYTES (256u * 1024)
+static inline bool real_is_early(const void *block)
+{
+    return (uintptr_t)block - (uintptr_t)real_early_arena < REAL_EARLY_BYTES;
+}
+
+#endif

@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: MIT */
+#include "shim/stack.h"
+
+#include "freestanding/arena.h"
+#include "freestanding/sys.h"
+#include "shim/module.h"
+#include "shim/recording.h"
+#include "shim/spin.h"
+#include "shim/thread.h"
+#include "shim/unwind.h"
+
+/* Open addressing, at most half full, replaced by a larger one under the lock; old ones stay mapped for readers that still
+ * hold them.  `hash` is stored last: a reader that sees it sees the id. */
+struct entry {
+    uint64_t hash;
+    uint32_t site;
+    uint32_t generation;
+};
+struct table {
+    uint64_t mask;
+    struct entry entry[];
+};
+
+static struct table *by_hash;
+static uint64_t by_hash_used;
+static uint32_t *node_index;        /* open addressing: node ids by (parent, code, ref); 0 = empty */
+static uint64_t node_mask, node_used;
+static uint32_t *site_of_node;      /* newest site whose leaf is this node; 0 = none */
+static uint64_t site_of_node_size;
+static uint32_t *site_chain;        /* next older site with the same leaf (another kind or flag) */
+static uint64_t site_chain_size;
+static struct spin intern_lock;
+static uint32_t generation = 1;
+static uint32_t verify_every;       /* 0: never */
+
+static inline uint64_t mix(uint64_t a, uint64_t b)
+{
+    unsigned __int128 product = (unsigned __int128)(a ^ UINT64_C(0x9e3779b97f4a7c15)) * (b ^ UINT64_C(0xd6e8feb86659fd93));
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+static struct table *new_table(uint64_t entries)
+{
+    struct table *table = sys_map_anonymous(sizeof *table + entries * sizeof(struct entry));
+    if (table != NULL)
+        table->mask = entries - 1;
+    return table;
+}
+
+/* Arrays that grow by doubling; the old one is given back, since only holders of the lock read it. */
+static bool grow_array(uint32_t **array, uint64_t *size, uint64_t needed)
+{
+    if (needed < *size)
+        return true;
+    uint64_t larger = *size * 2 > needed ? *size * 2 : needed * 2;
+    uint32_t *fresh = sys_map_anonymous(larger * sizeof **array);
+    if (fresh == NULL)
+        return false;
+    if (*array != NULL) {
+        __builtin_memcpy(fresh, *array, *size * sizeof **array);
+        sys_unmap(*array, *size * sizeof **array);
+    }
+    *array = fresh;
+    *size = larger;
+    return true;
+}
+
+bool stack_init(uint32_t verify)
+{
+    verify_every = verify;
+    by_hash = new_table(4096);
+    node_index = sys_map_anonymous(4096 * sizeof *node_index);
+    node_mask = 4095;
+    if (by_hash == NULL || node_index == NULL || !grow_array(&site_of_node, &site_of_node_size, 2048) ||
+        !grow_array(&site_chain, &site_chain_size, 2048))
+        return false;
+    static const struct hmk_frame root;
+    static const struct hmk_site no_stack;
+    static const struct hmk_site_peak no_peak;
+    bool stored = recording_append(HMK_FRAMES, &root) == 0;
+    for (unsigned i = 0; i < HMK_SITE_FIRST; i++)
+        stored = stored && recording_append_pair(HMK_SITES, &no_stack, HMK_SITE_PEAKS, &no_peak) == i;
+    return stored;
+}
+
+static inline uint32_t find(uint64_t hash)
+{
+    const struct table *table = __atomic_load_n(&by_hash, __ATOMIC_ACQUIRE);
+    for (uint64_t i = hash & table->mask;; i = (i + 1) & table->mask) {
+        uint64_t there = HMK_OBSERVE(table->entry[i].hash);
+        if (there == hash)
+            return table->entry[i].site;
+        if (there == 0)
+            return 0;
+    }
+}
+
+static void put(struct table *table, uint64_t hash, uint32_t site)
+{
+    uint64_t i = hash & table->mask;
+    while (table->entry[i].hash != 0)
+        i = (i + 1) & table->mask;
+    table->entry[i].site = site;
+    table->entry[i].generation = generation;
+    HMK_PUBLISH(table->entry[i].hash, hash);
+}
+
+/* Entries of older generations can never be found again; a new table leaves them out. */
+static void insert(uint64_t hash, uint32_t site)
+{
+    if ((by_hash_used + 1) * 2 > by_hash->mask + 1) {
+        struct table *larger = new_table((by_hash->mask + 1) * 4);
+        if (larger == NULL)
+            return;
+        by_hash_used = 0;
+        for (uint64_t i = 0; i <= by_hash->mask; i++) {
+            const struct entry *entry = &by_hash->entry[i];
+            if (entry->hash != 0 && entry->generation == generation) {
+                put(larger, entry->hash, entry->site);
+                by_hash_used++;
+            }
+        }
+        __atomic_store_n(&by_hash, larger, __ATOMIC_RELEASE);
+    }
+    put(by_hash, hash, site);
+    by_hash_used++;
+}
+
+static inline uint64_t node_hash(uint32_t parent, uint64_t code, uint32_t ref)
+{
+    return mix(code + ref, (uint64_t)parent << 20);
+}
+
+static bool grow_nodes(void)
+{
+    uint64_t size = (node_mask + 1) * 4;
+    uint32_t *larger = sys_map_anonymous(size * sizeof *larger);
+    if (larger == NULL)
+        return false;
+    for (uint64_t i = 0; i <= node_mask; i++) {
+        if (node_index[i] == 0)
+            continue;
+        const struct hmk_frame *frame = recording_at(HMK_FRAMES, node_index[i]);
+        uint64_t at = node_hash(frame->parent, frame->code, frame->ref) & (size - 1);
+        while (larger[at] != 0)
+            at = (at + 1) & (size - 1);
+        larger[at] = node_index[i];
+    }
+    sys_unmap(node_index, (node_mask + 1) * sizeof *node_index);
+    node_index = larger;
+    node_mask = size - 1;
+    return true;
+}
+
+/* The node of a frame below its caller's node; 0 when there is no room. */
+static uint32_t node_of(uint32_t parent, uint64_t code, uint32_t ref)
+{
+    uint64_t at = node_hash(parent, code, ref) & node_mask;
+    for (; node_index[at] != 0; at = (at + 1) & node_mask) {
+        const struct hmk_frame *frame = recording_at(HMK_FRAMES, node_index[at]);
+        if (frame->code == code && frame->parent == parent && frame->ref == ref)
+            return node_index[at];
+    }
+    if (node_used * 2 > node_mask && grow_nodes()) {
+        at = node_hash(parent, code, ref) & node_mask;
+        while (node_index[at] != 0)
+            at = (at + 1) & node_mask;
+    } else if (node_used >= node_mask) {
+        return 0;
+    }
+    struct hmk_frame frame = {.code = code, .parent = parent, .ref = ref};
+    uint64_t node = recording_append(HMK_FRAMES, &frame);
+    if (node == RECORDING_NONE || node > UINT32_MAX)
+        return 0;
+    node_index[at] = (uint32_t)node;
+    node_used++;
+    return (uint32_t)node;
+}
+
+static uint32_t site_of(uint32_t leaf, uint32_t flags)
+{
+    if (!grow_array(&site_of_node, &site_of_node_size, leaf))
+        return HMK_SITE_LOST;
+    for (uint32_t site = site_of_node[leaf]; site != 0; site = site_chain[site]) {
+        const struct hmk_site *known = recording_at(HMK_SITES, site);
+        if (known->flags == flags)
+            return site;
+    }
+    static const struct hmk_site_peak no_peak;
+    struct hmk_site record = {.frame = leaf, .flags = flags, .first_ns = recording_live->last_ns};
+    if (recording_count(HMK_SITES) >= HMK_SITE_LIMIT ||
+        !grow_array(&site_chain, &site_chain_size, recording_count(HMK_SITES)))
+        return HMK_SITE_LOST;
+    uint64_t site = recording_append_pair(HMK_SITES, &record, HMK_SITE_PEAKS, &no_peak);
+    if (site == RECORDING_NONE)
+        return HMK_SITE_LOST;
+    site_chain[site] = site_of_node[leaf];
+    site_of_node[leaf] = (uint32_t)site;
+    return (uint32_t)site;
+}
+
+static inline bool is_exact(const struct unwind_result *stack, uint32_t i)
+{
+    return stack->exact != NULL && (stack->exact[i / 64] >> (i % 64) & 1);
+}
+
+/* Lock held.  thread->node[i + 1] is the node of frame i, or 0 when not known yet; node[0] is the root. */
+static uint32_t intern_locked(struct thread *thread, const struct unwind_result *stack, const uint32_t *refs,
+                              uint32_t first, uint32_t flags)
+{
+    uint32_t *node = thread->node;
+    for (uint32_t i = first; i < stack->depth; i++) {
+        node[i + 1] = node_of(node[i], stack->pcs[i], refs[i - first]);
+        if (node[i + 1] == 0)
+            return HMK_SITE_LOST;
+    }
+    return site_of(node[stack->depth], flags);
+}
+
+__attribute__((cold, noinline)) static uint32_t intern(struct thread *thread, const struct unwind_result *stack,
+                                                       uint64_t hash, uint32_t flags)
+{
+    uint32_t first = stack->depth;
+    while (first > 0 && thread->node[first] == 0)
+        first--;
+    /* Modules first: finding one may take the loader's lock, so no lock of ours may be held. */
+    uint32_t *refs = thread->scratch;
+    uint32_t before = generation;
+    for (uint32_t i = first; i < stack->depth; i++) {
+        bool exact = is_exact(stack, i);
+        uint32_t module = module_find(stack->pcs[i] - (exact ? 0 : 1), (unsigned char *)thread->scratch + 8192);
+        refs[i - first] = module | (uint32_t)(exact ? HMK_FRAME_SIGNAL : HMK_FRAME_NATIVE) << HMK_FRAME_KIND_SHIFT;
+    }
+    spin_lock(&intern_lock);
+    uint32_t site = before == generation ? find(hash) : 0;
+    if (site == 0) {
+        site = intern_locked(thread, stack, refs, first, flags);
+        if (site != HMK_SITE_LOST)
+            insert(hash, site);
+    }
+    spin_unlock(&intern_lock);
+    if (site == HMK_SITE_LOST)
+        __atomic_add_fetch(&recording_live->lost_sites, 1, __ATOMIC_RELAXED);
+    return site;
+}
+
+static uint32_t flags_of(const struct unwind_result *stack, enum hmk_site_kind kind)
+{
+    return (uint32_t)kind | (stack->flags & UNWIND_CUT ? HMK_SITE_CUT : 0) |
+           (stack->flags & UNWIND_INCOMPLETE ? HMK_SITE_INCOMPLETE : 0) |
+           (stack->flags & UNWIND_GUESSED ? HMK_SITE_GUESSED : 0);
+}
+
+static void count_flags(uint32_t flags)
+{
+    if (flags & UNWIND_CUT)
+        HMK_SET(recording_live->cut_stacks, recording_live->cut_stacks + 1);
+    if (flags & UNWIND_INCOMPLETE)
+        HMK_SET(recording_live->incomplete_stacks, recording_live->incomplete_stacks + 1);
+}
+
+/* Mappings are rare and come from other places: they have an unwinder state of their own, so that they
+ * never disturb what is remembered of the heap's stacks; their hashes and nodes are computed from the root. */
+static uint32_t stack_site_mapping(struct thread *thread, const struct unwind_start *start, enum hmk_site_kind kind)
+{
+    if (thread->unwind_mapping == NULL && (thread->unwind_mapping = unwind_thread_new()) == NULL)
+        return HMK_SITE_BEFORE;
+    unwind_thread_reset(thread->unwind_mapping);
+    thread->stack_generation = 0;
+    struct unwind_result stack;
+    unwind_capture(thread->unwind_mapping, start, &stack);
+    if (stack.depth == 0)
+        return HMK_SITE_BEFORE;
+    uint32_t flags = flags_of(&stack, kind);
+    uint64_t hash = mix(generation, flags);
+    for (uint32_t i = 0; i < stack.depth; i++) {
+        hash = mix(hash, stack.pcs[i]);
+        thread->node[i + 1] = 0;
+    }
+    thread->node[0] = 0;
+    hash += hash == 0;
+    uint32_t site = find(hash);
+    return site != 0 ? site : intern(thread, &stack, hash, flags);
+}
+
+static inline uint32_t site_of_stack(struct thread *thread, const struct unwind_start *start)
+{
+    struct unwind_result stack;
+    unwind_capture(thread->unwind, start, &stack);
+    if (stack.memo != 0)
+        return stack.memo;
+    if (stack.depth == 0)
+        return HMK_SITE_BEFORE;
+    uint32_t now = __atomic_load_n(&generation, __ATOMIC_RELAXED), known = stack.common;
+    if (__builtin_expect(thread->stack_generation != now, 0)) {
+        thread->stack_generation = now;
+        thread->hash[0] = mix(now, HMK_KIND_HEAP);
+        thread->node[0] = 0;
+        known = 0;
+    }
+    uint64_t hash = thread->hash[known];
+    for (uint32_t i = known; i < stack.depth; i++) {
+        hash = mix(hash, stack.pcs[i]);
+        thread->hash[i + 1] = hash;
+        thread->node[i + 1] = 0;
+    }
+    uint32_t flags = HMK_KIND_HEAP;
+    if (__builtin_expect(stack.flags != 0, 0)) {
+        count_flags(stack.flags);
+        flags = flags_of(&stack, HMK_KIND_HEAP);
+        hash = mix(hash, flags);
+    }
+    hash += hash == 0;
+    uint32_t site = find(hash);
+    if (__builtin_expect(site == 0, 0))
+        site = intern(thread, &stack, hash, flags);
+    unwind_remember(thread->unwind, site);
+    return site;
+}
+
+/* The whole path from registers to site, against the reference unwinder's walk. */
+__attribute__((cold, noinline)) static void verify(struct thread *thread, const struct unwind_start *start,
+                                                   uint32_t site)
+{
+    thread->verify_countdown = verify_every;
+    struct unwind_result reference;
+    if (site < HMK_SITE_FIRST || !unwind_verify(thread->unwind, start, &reference))
+        return;
+    const struct hmk_site *record = recording_at(HMK_SITES, site);
+    uint32_t node = record->frame, left = reference.depth;
+    while (left > 0 && node != 0) {
+        const struct hmk_frame *frame = recording_at(HMK_FRAMES, node);
+        if (frame->code != reference.pcs[left - 1])
+            break;
+        node = frame->parent;
+        left--;
+    }
+    __atomic_add_fetch(&recording_live->verify_checked, 1, __ATOMIC_RELAXED);
+    if (left != 0 || node != 0)
+        __atomic_add_fetch(&recording_live->verify_wrong, 1, __ATOMIC_RELAXED);
+}
+
+uint32_t stack_site(struct thread *thread, const struct unwind_start *start, enum hmk_site_kind kind)
+{
+    if (__builtin_expect(kind != HMK_KIND_HEAP, 0))
+        return stack_site_mapping(thread, start, kind);
+    uint32_t site = site_of_stack(thread, start);
+    if (__builtin_expect(thread->verify_countdown != 0, 0) && --thread->verify_countdown == 0)
+        verify(thread, start, site);
+    return site;
+}
+
+void stack_forget(void)
+{
+    __atomic_add_fetch(&generation, 1, __ATOMIC_ACQ_REL);
+    unwind_forget();
+}
+
+uint32_t stack_verify_every(void)
+{
+    return verify_every;
+}
+
+void stack_after_fork(void)
+{
+    spin_reset(&intern_lock);
+}

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT */
+#include "shim/start.h"
+
+#include "census/blockmap.h"
+#include "freestanding/sys.h"
+#include "freestanding/text.h"
+#include "shim/control.h"
+#include "shim/fork.h"
+#include "shim/mapping.h"
+#include "shim/module.h"
+#include "shim/real.h"
+#include "shim/recorder.h"
+#include "shim/recording.h"
+#include "shim/stack.h"
+#include "shim/thread.h"
+#include "shim/timeline.h"
+#include "shim/unwind.h"
+
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+struct settings start_settings;
+bool start_is_glibc = true;
+static int owner_pid;
+static bool finished;
+
+/* ---- begin -------------------------------------------------------------------------------------- */
+
+/* The folder this library was loaded from; "" when the loader cannot say. */
+static void own_directory(char *path, size_t bytes)
+{
+    Dl_info info;
+    path[0] = 0;
+    if (dladdr((void *)own_directory, &info) == 0 || info.dli_fname == NULL)
+        return;
+    size_t length = text_length(info.dli_fname);
+    while (length > 0 && info.dli_fname[length - 1] != '/')
+        length--;
+    if (length == 0 || length >= bytes)
+        return;
+    __builtin_memcpy(path, info.dli_fname, length - (length > 1));
+    path[length - (length > 1)] = 0;
+}
+
+/* A child image is one whose parent has this library mapped; asked only when children are not wanted. */
+static bool parent_is_profiled(void)
+{
+    char path[64], maps[8192];
+    struct text name = text_over(path, sizeof path);
+    text_put(&name, "/proc/");
+    text_u64(&name, (uint64_t)sys_getppid());
+    text_put(&name, "/maps");
+    int fd = sys_open(path, O_RDONLY, 0);
+    if (fd < 0)
+        return false;
+    static const char wanted[] = "/libheapmark.so";
+    size_t matched = 0;
+    bool found = false;
+    for (long got; !found && (got = sys_read(fd, maps, sizeof maps)) > 0;)
+        for (long i = 0; i < got && !found; i++) {
+            matched = maps[i] == wanted[matched] ? matched + 1 : maps[i] == wanted[0];
+            found = wanted[matched] == 0;
+        }
+    sys_close(fd);
+    return found;
+}
+
+static void complain(const char *sentence)
+{
+    char line[600];
+    struct text text = text_over(line, sizeof line);
+    text_put(&text, "heapmark: ");
+    text_put(&text, sentence);
+    text_char(&text, '\n');
+    sys_write(2, line, text.used);
+}
+
+static void note_status(int status, void *unused)
+{
+    (void)unused;
+    if (start_is_owner() && recording_live->state == HMK_STATE_EXITED)
+        HMK_SET(recording_live->exit_status, status);
+}
+
+static bool set_up(void)
+{
+    static unsigned char scratch[MODULE_SCRATCH];
+    char directory[4096];
+    own_directory(directory, sizeof directory);
+    bool stacks = directory[0] != 0 && unwind_libunwind_open(directory);
+    stacks = unwind_init(&start_settings) && stacks;
+    start_is_glibc = real_is_glibc();
+    blockmap_init(start_is_glibc);
+    if (!recording_open(&start_settings, environ) || !thread_init() || !stack_init((uint32_t)start_settings.verify) || !module_init(scratch))
+        return false;
+    const char *name = unwind_name();
+    recording_header->unwinder = recording_string(name, text_length(name));
+    if (!stacks)
+        recording_event(HMK_EVENT_DEGRADED, 0, 0, 0, 0, "no stacks: libheapmark-unwind.so could not be opened");
+    return true;
+}
+
+__attribute__((constructor)) static void begin(void)
+{
+    char complaint[512];
+    if (!real_init())
+        return;
+    settings_read(&start_settings, environ, complaint, sizeof complaint);
+    if (complaint[0] != 0)
+        complain(complaint);
+    if (start_settings.disabled || (start_settings.children != SETTINGS_CHILDREN_ALL && parent_is_profiled()))
+        return;
+    owner_pid = sys_getpid();
+    if (!set_up())
+        return;
+    if (complaint[0] != 0)
+        recording_event(HMK_EVENT_DEGRADED, 0, 0, 0, 0, complaint);
+    on_exit(note_status, NULL);
+    recording_event(HMK_EVENT_START, 0, 0, 0, 0, NULL);
+    timeline_init(start_settings.timeline_ms * 1000000u);
+    timeline_now();
+    control_init(start_settings.signal != 0);
+    thread_open_gate();
+}
+
+/* ---- end ---------------------------------------------------------------------------------------- */
+
+bool start_is_owner(void)
+{
+    return owner_pid != 0 && owner_pid == sys_getpid() && *thread_gate == 1;
+}
+
+__attribute__((cold, noinline)) void start_finish(enum hmk_state state, int status)
+{
+    if (finished)
+        return;
+    finished = state != HMK_STATE_EXECED;
+    struct thread *thread = thread_current();
+    bool nested = thread == NULL || thread->busy;
+    if (!nested)
+        thread->busy = 1;
+    if (thread != NULL)
+        recorder_flush(thread);
+    timeline_now();
+    timeline_read_peak();
+    if (state != HMK_STATE_EXECED && !nested && start_settings.census) {
+        struct control_answer ignored;
+        control_perform(thread, HMK_REQUEST_AT_EXIT, 0, "", &ignored);
+    }
+    if (state != HMK_STATE_EXECED && state != HMK_STATE_ABORTED)
+        recording_event(HMK_EVENT_EXIT, (uint64_t)status, 0, 0, 0, NULL);
+    recording_end(state, status);
+    if (!nested)
+        thread->busy = 0;
+}
+
+__attribute__((destructor)) static void end(void)
+{
+    if (start_is_owner())
+        start_finish(HMK_STATE_EXITED, -1);
+}
+
+/* ---- fork --------------------------------------------------------------------------------------- */
+
+bool fork_settle_child(void)
+{
+    if (start_settings.children == SETTINGS_CHILDREN_NO) {
+        thread_shut_gate();
+        return false;
+    }
+    owner_pid = sys_getpid();
+    finished = false;
+    if (!recording_fork_child(&start_settings, environ)) {
+        thread_shut_gate();
+        return false;
+    }
+    blockmap_fork_child();
+    stack_after_fork();
+    module_after_fork();
+    timeline_after_fork();
+    control_after_fork();
+    thread_after_fork();
+    struct thread *thread = thread_current();
+    if (thread == NULL) {
+        thread_shut_gate();
+        return false;
+    }
+    thread->busy = 1;
+    recorder_inherit(thread);
+    mapping_after_fork(thread);
+    recording_event(HMK_EVENT_START, 0, 0, 0, 0, NULL);
+    timeline_now();
+    thread->busy = 0;
+    return true;
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef HEAPMARK_SHIM_THREAD_H
+#define HEAPMARK_SHIM_THREAD_H
+
+/*
+ * What the shim keeps for each thread, and the door that every hook goes through.
+ *
+ * thread_enter is the off switch, the fork check and the re-entry guard in one: NULL means "pass the call on and
+ * record nothing".  The gate is one word on a page that the kernel wipes in every child of fork or clone
+ * (MADV_WIPEONFORK), so a child that shares no memory with us notices before its first write into the parent's file,
+ * while a vfork child, which runs in the parent's memory, is rightly taken for the parent.
+ *
+ * A slot outlives its thread: when a new thread comes, slots whose thread is gone (tgkill says ESRCH) are taken over,
+ * counters and all, so the recording is bounded by the number of threads that live at once.  No destructor is needed,
+ * and a thread that allocates in its very last TSD destructor is still recorded.
+ */
+
+#include "contract/format.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct unwind_thread;
+
+#define THREAD_CELL_PAGES (HMK_SITE_LIMIT / HMK_CELLS_PER_PAGE)
+#define THREAD_DEFERRED 16
+
+struct thread {
+    uint32_t busy;                      /* in a hook; only the thread itself (or its signal handler) looks */
+    uint32_t slot;
+    int32_t tid;                        /* 0: the slot is free */
+    int32_t countdown;                  /* events until the clock is looked at */
+    const void *last_block;             /* newest block, NULL once another event came */
+    struct hmk_thread *record;
+    struct hmk_histogram *histogram;
+    struct unwind_thread *unwind;
+    struct unwind_thread *unwind_mapping;   /* of mmap and friends, made when first needed */
+    uint32_t stack_generation;
+    uint32_t verify_countdown;          /* captures until one is verified; 0: never */
+    uint32_t deferred_count;            /* frees that a signal handler made while this thread was in a hook */
+    struct {
+        uint32_t site;
+        uint32_t slack;
+        uint64_t bytes;
+    } deferred[THREAD_DEFERRED];
+    uint32_t pending;                   /* a request waits for the outermost exit; see control.h */
+    uint32_t no_serve;                  /* inside fork or a libc call that holds arena locks, or being torn down */
+    uint64_t *hash;                     /* prefix hashes and nodes of the last captured stack, root first */
+    uint32_t *node;
+    void *scratch;                      /* THREAD_SCRATCH bytes for cold work that must not use the host's stack */
+    struct hmk_cell_page *cells[THREAD_CELL_PAGES];
+};
+#define THREAD_SCRATCH (64u * 1024)
+
+extern _Thread_local struct thread *thread_self __attribute__((tls_model("initial-exec")));
+extern uint32_t *thread_gate;           /* 1: record; 0: off, or a forked child that has not settled yet */
+
+struct thread *thread_enter_slow(void);
+void thread_leave_slow(struct thread *thread);
+
+static inline struct thread *thread_enter(void)
+{
+    struct thread *thread = thread_self;
+    if (__builtin_expect(thread != NULL && *thread_gate == 1 && thread->busy == 0, 1)) {
+        thread->busy = 1;
+        __atomic_signal_fence(__ATOMIC_SEQ_CST);
+        return thread;
+    }
+    return thread_enter_slow();
+}
+
+static inline void thread_leave(struct thread *thread)
+{
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    thread->busy = 0;
+    if (__builtin_expect((thread->deferred_count | thread->pending) != 0, 0))
+        thread_leave_slow(thread);
+}
+
+bool thread_init(void);                 /* once, before the gate opens */
+void thread_open_gate(void);
+void thread_shut_gate(void);
+/* In the child of a fork: drops all slots but makes the calling thread's anew.  The new recording is open. */
+void thread_after_fork(void);
+/* The calling thread's state without the gate and the guard (start, exit, control); NULL: none could be made. */
+struct thread *thread_current(void);
+/* Calls visit for all slots ever used. */
+void thread_each(void (*visit)(struct thread *thread, void *context), void *context);
+uint32_t thread_count(void);
+
+/* The cell of a site; NULL when the disk is full and the cell's page does not exist yet. */
+struct hmk_cell *thread_cell_slow(struct thread *thread, uint32_t site);
+static inline struct hmk_cell *thread_cell(struct thread *thread, uint32_t site)
+{
+    struct hmk_cell_page *page = thread->cells[site / HMK_CELLS_PER_PAGE];
+    if (__builtin_expect(page == NULL, 0))
+        return thread_cell_slow(thread, site);
+    return &page->cell[site % HMK_CELLS_PER_PAGE];
+}
+
+#endif
