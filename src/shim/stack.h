@@ -21,7 +21,7 @@
 struct thread;
 struct unwind_start;
 
-/* After the recording is open: appends the fixed sites and the root of the trie.  verify: compare every Nth stack of a thread
+/* After the recording is open, which has the fixed sites and the root of the trie.  verify: compare every Nth stack of a thread
  * with the reference unwinder; 0 = never. */
 bool stack_init(uint32_t verify);
 uint32_t stack_verify_every(void);

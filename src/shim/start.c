@@ -172,7 +172,7 @@ bool fork_settle_child(void)
     }
     owner_pid = sys_getpid();
     finished = false;
-    if (!recording_fork_child(&start_settings, environ)) {
+    if (!recording_fork_child()) {
         thread_shut_gate();
         return false;
     }
