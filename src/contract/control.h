@@ -15,19 +15,7 @@ enum hmk_request_kind {
     HMK_REQUEST_MARK = 1,       /* label */
     HMK_REQUEST_SNAPSHOT = 2,   /* label; census of kind REQUEST. answer[0]: record of HMK_CENSUSES */
     HMK_REQUEST_TRIM = 3,       /* argument 1: forecast only. answer: see enum hmk_trim_answer */
-    HMK_REQUEST_EXACT = 4,      /* argument: as SNAPSHOT, from a forked child */
-    HMK_REQUEST_AT_EXIT = 5     /* the process's own census on its way out */
-};
-
-/* si_value of the waking signal (SI_QUEUE): tells it from one that is meant for the host. */
-#define HMK_SIGNAL_MAGIC 0x686d6b21
-
-/* Ways to give memory back that the process has. */
-enum hmk_lever {
-    HMK_LEVER_GLIBC = 1u << 0,      /* malloc_trim */
-    HMK_LEVER_JEMALLOC = 1u << 1,
-    HMK_LEVER_TCMALLOC = 1u << 2,
-    HMK_LEVER_MIMALLOC = 1u << 3
+    HMK_REQUEST_EXACT = 4       /* argument: as SNAPSHOT, from a forked child */
 };
 
 enum hmk_trim_answer {

@@ -225,8 +225,7 @@ enum hmk_site_id {
 enum hmk_site_kind {
     HMK_KIND_HEAP = 0,          /* malloc and its family */
     HMK_KIND_MAPPING = 1,       /* mmap by the program */
-    HMK_KIND_BREAK = 2,         /* brk/sbrk by the program */
-    HMK_KIND_ADVICE = 3         /* madvise that gives pages back: born and gone at once, so only totals count */
+    HMK_KIND_BREAK = 2          /* brk/sbrk by the program */
 };
 enum hmk_site_flag {
     HMK_SITE_CUT = 1u << 8,         /* deeper than depth_max: the root side is missing */

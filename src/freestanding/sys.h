@@ -18,8 +18,6 @@ void *sys_map_anonymous(size_t bytes);
 /* MAP_SHARED mapping of a file range; NULL on failure.  Kept out of core dumps. */
 void *sys_map_file(int fd, uint64_t offset, size_t bytes, bool writable);
 int sys_unmap(void *address, size_t bytes);
-/* mmap(2) for the host, with its own meaning: MAP_FAILED on failure. */
-void *sys_map_raw(void *address, size_t bytes, int protection, int flags, int fd, uint64_t offset);
 int sys_advise(void *address, size_t bytes, int advice);
 int sys_mincore(const void *address, size_t bytes, unsigned char *vector);
 
@@ -57,9 +55,6 @@ int sys_gettid(void);
 unsigned sys_getuid(void);
 int sys_tgkill(int pid, int tid, int signal);                   /* signal 0: does the thread exist? */
 void sys_yield(void);
-void sys_thread_name(char name[16]);                            /* the calling thread's; terminated */
-unsigned long sys_auxv(unsigned long type);                     /* 0: not there */
-_Noreturn void sys_exit_group(int status);
 long sys_process_read(int pid, void *to, const void *from, size_t bytes); /* process_vm_readv, one range */
 uint64_t sys_monotonic_ns(void);                                /* a system call; see clock.h for a cheap clock */
 uint64_t sys_realtime_ns(void);

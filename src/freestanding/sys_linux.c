@@ -76,12 +76,6 @@ void *sys_map_file(int fd, uint64_t offset, size_t bytes, bool writable)
     return map(bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, offset);
 }
 
-void *sys_map_raw(void *address, size_t bytes, int protection, int flags, int fd, uint64_t offset)
-{
-    long result = sys_call(SYS_mmap, (long)address, (long)bytes, protection, flags, fd, (long)offset);
-    return failed(result) ? MAP_FAILED : (void *)result;
-}
-
 int sys_unmap(void *address, size_t bytes)
 {
     return (int)sys_call(SYS_munmap, (long)address, (long)bytes, 0, 0, 0, 0);
@@ -298,22 +292,4 @@ size_t sys_page_bytes(void)
         __atomic_store_n(&page_bytes, bytes, __ATOMIC_RELAXED);
     }
     return bytes;
-}
-
-void sys_thread_name(char name[16])
-{
-    if (failed(sys_call(SYS_prctl, PR_GET_NAME, (long)name, 0, 0, 0, 0)))
-        name[0] = 0;
-}
-
-/* getauxval only reads libc's copy of the vector. */
-unsigned long sys_auxv(unsigned long type)
-{
-    return getauxval(type);
-}
-
-_Noreturn void sys_exit_group(int status)
-{
-    for (;;)
-        sys_call(SYS_exit_group, status, 0, 0, 0, 0, 0);
 }

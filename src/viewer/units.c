@@ -66,14 +66,14 @@ char *units_duration(char *buffer, uint64_t ns)
 char *units_percent(char *buffer, int64_t part, int64_t whole)
 {
     if (whole <= 0) {
-        memcpy(buffer, "-", 2);
+        strcpy(buffer, "-");
         return buffer;
     }
     double percent = 100.0 * (double)part / (double)whole;
     if (part == 0)
-        memcpy(buffer, "0 %", 4);
+        strcpy(buffer, "0 %");
     else if (percent > 0 && percent < 0.1)
-        memcpy(buffer, "<0.1 %", 7);
+        strcpy(buffer, "<0.1 %");
     else
         snprintf(buffer, UNITS_BYTES, percent < 9.95 && percent > -9.95 ? "%.1f %%" : "%.0f %%", percent);
     return buffer;
@@ -84,7 +84,7 @@ static char *format_time(char *buffer, uint64_t realtime_ns, const char *format)
     time_t seconds = (time_t)(realtime_ns / 1000000000u);
     struct tm parts;
     if (!localtime_r(&seconds, &parts) || strftime(buffer, UNITS_BYTES, format, &parts) == 0)
-        memcpy(buffer, "?", 2);
+        strcpy(buffer, "?");
     return buffer;
 }
 
