@@ -17,7 +17,9 @@ struct iovec;
 void *sys_map_anonymous(size_t bytes);
 /* MAP_SHARED mapping of a file range; NULL on failure.  Kept out of core dumps. */
 void *sys_map_file(int fd, uint64_t offset, size_t bytes, bool writable);
-int sys_unmap(void *address, size_t bytes);
+int sys_unmap(void *address, size_t bytes);         /* whole mappings only */
+/* Calls visit for what the functions above have mapped and not unmapped since: heapmark's own memory. */
+void sys_each_own(void (*visit)(uintptr_t start, size_t bytes, void *context), void *context);
 /* mmap(2) for the host, with its own meaning: MAP_FAILED on failure. */
 void *sys_map_raw(void *address, size_t bytes, int protection, int flags, int fd, uint64_t offset);
 int sys_advise(void *address, size_t bytes, int advice);

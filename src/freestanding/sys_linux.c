@@ -54,12 +54,57 @@ static bool failed(long result)
     return result < 0 && result >= -4095;
 }
 
+/* Beyond the limit (the block map of 256 GiB of heap) ranges are no longer known as our own. */
+static struct {
+    uintptr_t start;        /* 0: free */
+    size_t bytes;           /* 0: being entered or taken out */
+} own[4096];
+static size_t own_used;     /* entries from here on were never used */
+
+static void note_own(uintptr_t start, size_t bytes)
+{
+    for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
+        uintptr_t none = 0;
+        if (__atomic_load_n(&own[i].start, __ATOMIC_RELAXED) == 0 &&
+            __atomic_compare_exchange_n(&own[i].start, &none, start, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+            __atomic_store_n(&own[i].bytes, bytes, __ATOMIC_RELEASE);
+            size_t used = __atomic_load_n(&own_used, __ATOMIC_RELAXED);
+            while (used <= i && !__atomic_compare_exchange_n(&own_used, &used, i + 1, false, __ATOMIC_RELEASE,
+                                                             __ATOMIC_RELAXED))
+                ;
+            return;
+        }
+    }
+}
+
+static void forget_own(uintptr_t start)
+{
+    size_t used = __atomic_load_n(&own_used, __ATOMIC_ACQUIRE);
+    for (size_t i = 0; i < used; i++)
+        if (__atomic_load_n(&own[i].start, __ATOMIC_RELAXED) == start) {
+            __atomic_store_n(&own[i].bytes, 0, __ATOMIC_RELAXED);
+            __atomic_store_n(&own[i].start, 0, __ATOMIC_RELEASE);
+            return;
+        }
+}
+
+void sys_each_own(void (*visit)(uintptr_t start, size_t bytes, void *context), void *context)
+{
+    size_t used = __atomic_load_n(&own_used, __ATOMIC_ACQUIRE);
+    for (size_t i = 0; i < used; i++) {
+        size_t bytes = __atomic_load_n(&own[i].bytes, __ATOMIC_ACQUIRE);
+        if (bytes != 0)
+            visit(__atomic_load_n(&own[i].start, __ATOMIC_RELAXED), bytes, context);
+    }
+}
+
 static void *map(size_t bytes, int protection, int flags, int fd, uint64_t offset)
 {
     long result = sys_call(SYS_mmap, 0, (long)bytes, protection, flags, fd, (long)offset);
     if (failed(result))
         return NULL;
     sys_call(SYS_madvise, result, (long)bytes, MADV_DONTDUMP, 0, 0, 0);
+    note_own((uintptr_t)result, bytes);
     return (void *)result;
 }
 
@@ -84,6 +129,7 @@ void *sys_map_raw(void *address, size_t bytes, int protection, int flags, int fd
 
 int sys_unmap(void *address, size_t bytes)
 {
+    forget_own((uintptr_t)address);
     return (int)sys_call(SYS_munmap, (long)address, (long)bytes, 0, 0, 0, 0);
 }
 

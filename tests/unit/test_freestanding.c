@@ -194,6 +194,40 @@ START_TEST(sys_keeps_errno)
 }
 END_TEST
 
+struct own_search {
+    uintptr_t start;
+    size_t bytes, found;
+};
+
+static void search_own(uintptr_t start, size_t bytes, void *context)
+{
+    struct own_search *search = context;
+    search->found += start == search->start && bytes == search->bytes;
+}
+
+START_TEST(sys_knows_its_own_mappings)
+{
+    struct own_search search[100] = { 0 };
+    for (int round = 0; round < 2; round++) {
+        for (size_t i = 0; i < 100; i++) {
+            search[i] = (struct own_search){ .bytes = 4096 * (i + 1) };
+            search[i].start = (uintptr_t)sys_map_anonymous(search[i].bytes);
+            ck_assert_uint_ne(search[i].start, 0);
+        }
+        for (size_t i = 0; i < 100; i++) {
+            sys_each_own(search_own, &search[i]);
+            ck_assert_uint_eq(search[i].found, 1);
+        }
+        for (size_t i = 0; i < 100; i++) {
+            ck_assert_int_eq(sys_unmap((void *)search[i].start, search[i].bytes), 0);
+            search[i].found = 0;
+            sys_each_own(search_own, &search[i]);
+            ck_assert_uint_eq(search[i].found, 0);
+        }
+    }
+}
+END_TEST
+
 START_TEST(sys_agrees_with_libc)
 {
     ck_assert_int_eq(sys_getpid(), getpid());
@@ -336,6 +370,7 @@ int main(void)
     TCase *sys = tcase_create("sys");
     tcase_add_test(sys, sys_keeps_errno);
     tcase_add_test(sys, sys_agrees_with_libc);
+    tcase_add_test(sys, sys_knows_its_own_mappings);
     tcase_add_test(sys, sys_moves_descriptors_high);
     tcase_add_test(sys, sys_moves_descriptors_below_the_limit);
     tcase_add_test(sys, sys_allocates_blocks);
