@@ -203,6 +203,14 @@ static inline bool blockmap_death(const void *block, uint32_t painter, struct bl
     return blockmap_death_slow(address, painter, dead);
 }
 
+/* False: no live block of the map starts there.  A glance for sampled mode, where hardly any block is in the map. */
+static inline bool blockmap_may_live(const void *block)
+{
+    uintptr_t address = (uintptr_t)block;
+    struct blockmap_leaf *leaf = blockmap_leaf_of(address);
+    return leaf && (leaf->cell[blockmap_cell_index(address, blockmap.shift)] & BLOCKMAP_LIVE) != 0;
+}
+
 /* Undoes blockmap_death when the real call failed (realloc that returned NULL). */
 void blockmap_revive(const void *block, const struct blockmap_block *dead);
 

@@ -175,7 +175,10 @@ struct hmk_live {
     uint64_t module_generation; /* raised when a module is unloaded */
     uint64_t inherited_blocks;  /* blocks that were live at the fork */
     uint64_t inherited_bytes;
-    uint8_t reserved[4096 - 408];
+    uint64_t spent_ns;          /* CPU time in heapmark's hooks, estimated */
+    uint64_t cpu_ns;            /* CPU time of the process when spent_ns was computed */
+    uint64_t sampled_from_ns;   /* exact until then, sampled since; 0: one mode throughout */
+    uint8_t reserved[4096 - 432];
 };
 
 /* ---- page 2: section directory ------------------------------------------------------------------ */
@@ -231,7 +234,8 @@ enum hmk_site_kind {
 enum hmk_site_flag {
     HMK_SITE_CUT = 1u << 8,         /* deeper than depth_max: the root side is missing */
     HMK_SITE_INCOMPLETE = 1u << 9,  /* the unwinder had to stop */
-    HMK_SITE_GUESSED = 1u << 10     /* at least one frame rests on a guess */
+    HMK_SITE_GUESSED = 1u << 10,    /* at least one frame rests on a guess */
+    HMK_SITE_SAMPLED = 1u << 11     /* its counters are estimates, already weighted */
 };
 struct hmk_site {
     uint32_t frame;             /* leaf node, 0 = no stack */

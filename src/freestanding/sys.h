@@ -65,6 +65,7 @@ _Noreturn void sys_exit_group(int status);
 long sys_process_read(int pid, void *to, const void *from, size_t bytes); /* process_vm_readv, one range */
 uint64_t sys_monotonic_ns(void);                                /* a system call; see clock.h for a cheap clock */
 uint64_t sys_realtime_ns(void);
+uint64_t sys_process_cpu_ns(void);
 size_t sys_page_bytes(void);                                    /* cached; from auxv */
 
 #endif

@@ -335,6 +335,11 @@ uint64_t sys_realtime_ns(void)
     return clock_ns(CLOCK_REALTIME);
 }
 
+uint64_t sys_process_cpu_ns(void)
+{
+    return clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+}
+
 size_t sys_page_bytes(void)
 {
     static size_t page_bytes;

@@ -11,6 +11,7 @@
 #include "shim/hook.h"
 #include "shim/module.h"
 #include "shim/recorder.h"
+#include "shim/sampling.h"
 #include "shim/start.h"
 #include "shim/thread.h"
 
@@ -29,38 +30,52 @@ static inline size_t rounded(size_t bytes)
     return bytes == 0 ? 16 : (bytes + 15) & ~(size_t)15;
 }
 
+/* Sampled mode's countdown; in exact mode sample_left is never above 0.  The shift keeps absurd sizes, which will be
+ * refused, from turning it round. */
+static inline bool is_passed_over(size_t bytes)
+{
+    struct thread *thread = thread_self;
+    return thread != NULL && (thread->sample_left -= (int64_t)(bytes << 2 >> 2) + SAMPLING_OVERHEAD) > 0;
+}
+
+static inline struct thread *begin(size_t bytes)
+{
+    return is_passed_over(bytes) ? NULL : thread_enter();
+}
+
+static inline void *finish(struct thread *thread, void *block, size_t bytes, const struct unwind_start *start)
+{
+    if (UNLIKELY(thread == NULL))
+        return block;
+    if (LIKELY(block != NULL))
+        recorder_birth(thread, block, bytes, start);
+    else
+        sampling_draw(thread);
+    thread_leave(thread);
+    return block;
+}
+
 HOOK_EXPORT void *malloc(size_t bytes)
 {
     if (UNLIKELY(!real_init()))
         return real_malloc_early(bytes, 16);
-    struct thread *thread = thread_enter();
-    if (UNLIKELY(thread == NULL))
+    struct thread *thread = begin(bytes);
+    if (thread == NULL)
         return real.malloc(rounded(bytes));
-    void *block = real.malloc(rounded(bytes));
-    if (LIKELY(block != NULL)) {
-        struct unwind_start start = unwind_start_here();
-        recorder_birth(thread, block, bytes, &start);
-    }
-    thread_leave(thread);
-    return block;
+    struct unwind_start start = unwind_start_here();
+    return finish(thread, real.malloc(rounded(bytes)), bytes, &start);
 }
 
 HOOK_EXPORT void *calloc(size_t count, size_t each)
 {
     size_t bytes;
-    bool overflow = __builtin_mul_overflow(count, each, &bytes);
+    if (UNLIKELY(__builtin_mul_overflow(count, each, &bytes)))
+        return real_init() ? real.calloc(count, each) : NULL;
     if (UNLIKELY(!real_init()))
-        return overflow ? NULL : real_malloc_early(bytes, 16);
-    struct thread *thread = overflow ? NULL : thread_enter();
-    if (UNLIKELY(thread == NULL))
-        return overflow ? real.calloc(count, each) : real.calloc(1, rounded(bytes));
-    void *block = real.calloc(1, rounded(bytes));
-    if (LIKELY(block != NULL)) {
-        struct unwind_start start = unwind_start_here();
-        recorder_birth(thread, block, bytes, &start);
-    }
-    thread_leave(thread);
-    return block;
+        return real_malloc_early(bytes, 16);
+    struct thread *thread = begin(bytes);
+    struct unwind_start start = unwind_start_here();
+    return finish(thread, real.calloc(1, rounded(bytes)), bytes, &start);
 }
 
 /* A block of the early arena moves to the heap when it is resized; its memory is not used again. */
@@ -73,37 +88,43 @@ static void *leave_early(void *block, size_t bytes)
     return moved;
 }
 
-static void *resize(struct thread *thread, void *block, size_t bytes, const struct unwind_start *start)
+static void *resize_recorded(struct thread *thread, void *block, size_t bytes, bool record,
+                             const struct unwind_start *start)
 {
     struct blockmap_block dead;
     bool known = block != NULL && recorder_death(thread, block, &dead);
     void *moved = real.realloc(block, block != NULL && bytes == 0 ? 0 : rounded(bytes));
-    if (LIKELY(moved != NULL))
-        recorder_birth(thread, moved, bytes, start);
-    else if (known && bytes != 0)
+    if (moved != NULL) {
+        if (record)
+            recorder_birth(thread, moved, bytes, start);
+    } else if (known && bytes != 0) {
         recorder_revive(thread, block, &dead);  /* realloc(p, 0) that returns NULL did free p */
+    }
     return moved;
 }
 
-/* A handler that interrupts a hook and resizes: the old block leaves the map, the new one stays unknown. */
-static void *resize_unrecorded(void *block, size_t bytes)
+static inline void *resize(void *block, size_t bytes, const struct unwind_start *start)
 {
-    if (block != NULL)
-        recorder_death_nested(block);
-    return real.realloc(block, block != NULL && bytes == 0 ? 0 : rounded(bytes));
+    bool record = !is_passed_over(bytes);
+    bool known = block != NULL && (sampling_interval == 0 || blockmap_may_live(block));
+    struct thread *thread = record || known ? thread_enter() : NULL;
+    if (UNLIKELY(thread == NULL)) {
+        /* Passed over; or a handler that interrupts a hook: the old block leaves the map, the new one stays unknown. */
+        if (known)
+            recorder_death_nested(block);
+        return real.realloc(block, block != NULL && bytes == 0 ? 0 : rounded(bytes));
+    }
+    void *moved = resize_recorded(thread, block, bytes, record, start);
+    thread_leave(thread);
+    return moved;
 }
 
 HOOK_EXPORT void *realloc(void *block, size_t bytes)
 {
     if (UNLIKELY(!real_init() || real_is_early(block)))
         return block == NULL ? real_malloc_early(bytes, 16) : leave_early(block, bytes);
-    struct thread *thread = thread_enter();
-    if (UNLIKELY(thread == NULL))
-        return resize_unrecorded(block, bytes);
     struct unwind_start start = unwind_start_here();
-    void *moved = resize(thread, block, bytes, &start);
-    thread_leave(thread);
-    return moved;
+    return resize(block, bytes, &start);
 }
 
 HOOK_EXPORT void *reallocarray(void *block, size_t count, size_t each)
@@ -115,22 +136,19 @@ HOOK_EXPORT void *reallocarray(void *block, size_t count, size_t each)
     }
     if (UNLIKELY(!real_init() || real_is_early(block)))
         return block == NULL ? real_malloc_early(bytes, 16) : leave_early(block, bytes);
-    struct thread *thread = thread_enter();
-    if (UNLIKELY(thread == NULL))
-        return resize_unrecorded(block, bytes);
     struct unwind_start start = unwind_start_here();
-    void *moved = resize(thread, block, bytes, &start);
-    thread_leave(thread);
-    return moved;
+    return resize(block, bytes, &start);
 }
 
 static inline void release(void *block, uint64_t caller)
 {
     if (block == NULL || UNLIKELY(real_is_early(block)) || UNLIKELY(!real_init()))
         return;
-    struct thread *thread = thread_enter();
-    if (UNLIKELY(thread == NULL)) {
-        recorder_death_nested(block);
+    bool quick = sampling_interval != 0 && !blockmap_may_live(block) && !module_is_loader(caller);
+    struct thread *thread = quick ? NULL : thread_enter();
+    if (thread == NULL) {
+        if (!quick)
+            recorder_death_nested(block);
         real.free(block);
         return;
     }
@@ -166,15 +184,10 @@ HOOK_EXPORT int posix_memalign(void **result, size_t alignment, size_t bytes)
         *result = real_malloc_early(bytes, alignment);
         return *result == NULL ? ENOMEM : 0;
     }
-    struct thread *thread = thread_enter();
-    if (UNLIKELY(thread == NULL))
-        return real.posix_memalign(result, alignment, rounded(bytes));
+    struct thread *thread = begin(bytes);
     int status = real.posix_memalign(result, alignment, rounded(bytes));
-    if (LIKELY(status == 0 && *result != NULL)) {
-        struct unwind_start start = unwind_start_here();
-        recorder_birth(thread, *result, bytes, &start);
-    }
-    thread_leave(thread);
+    struct unwind_start start = unwind_start_here();
+    finish(thread, status == 0 ? *result : NULL, bytes, &start);
     return status;
 }
 
@@ -182,64 +195,36 @@ HOOK_EXPORT void *aligned_alloc(size_t alignment, size_t bytes)
 {
     if (UNLIKELY(!real_init()))
         return real_malloc_early(bytes, alignment);
-    struct thread *thread = thread_enter();
-    if (UNLIKELY(thread == NULL))
-        return real.aligned_alloc(alignment, rounded(bytes));
-    void *block = real.aligned_alloc(alignment, rounded(bytes));
-    if (LIKELY(block != NULL)) {
-        struct unwind_start start = unwind_start_here();
-        recorder_birth(thread, block, bytes, &start);
-    }
-    thread_leave(thread);
-    return block;
+    struct thread *thread = begin(bytes);
+    struct unwind_start start = unwind_start_here();
+    return finish(thread, real.aligned_alloc(alignment, rounded(bytes)), bytes, &start);
 }
 
 HOOK_EXPORT void *memalign(size_t alignment, size_t bytes)
 {
     if (UNLIKELY(!real_init()))
         return real_malloc_early(bytes, alignment);
-    struct thread *thread = thread_enter();
-    if (UNLIKELY(thread == NULL))
-        return real.memalign(alignment, rounded(bytes));
-    void *block = real.memalign(alignment, rounded(bytes));
-    if (LIKELY(block != NULL)) {
-        struct unwind_start start = unwind_start_here();
-        recorder_birth(thread, block, bytes, &start);
-    }
-    thread_leave(thread);
-    return block;
+    struct thread *thread = begin(bytes);
+    struct unwind_start start = unwind_start_here();
+    return finish(thread, real.memalign(alignment, rounded(bytes)), bytes, &start);
 }
 
 HOOK_EXPORT void *valloc(size_t bytes)
 {
     if (UNLIKELY(!real_init()))
         return real_malloc_early(bytes, 4096);
-    struct thread *thread = thread_enter();
-    if (UNLIKELY(thread == NULL))
-        return real.valloc(bytes);
-    void *block = real.valloc(bytes);
-    if (LIKELY(block != NULL)) {
-        struct unwind_start start = unwind_start_here();
-        recorder_birth(thread, block, bytes, &start);
-    }
-    thread_leave(thread);
-    return block;
+    struct thread *thread = begin(bytes);
+    struct unwind_start start = unwind_start_here();
+    return finish(thread, real.valloc(bytes), bytes, &start);
 }
 
 HOOK_EXPORT void *pvalloc(size_t bytes)
 {
     if (UNLIKELY(!real_init()))
         return real_malloc_early(bytes, 4096);
-    struct thread *thread = thread_enter();
-    if (UNLIKELY(thread == NULL))
-        return real.pvalloc(bytes);
-    void *block = real.pvalloc(bytes);
-    if (LIKELY(block != NULL)) {
-        struct unwind_start start = unwind_start_here();
-        recorder_birth(thread, block, bytes, &start);
-    }
-    thread_leave(thread);
-    return block;
+    struct thread *thread = begin(bytes);
+    struct unwind_start start = unwind_start_here();
+    return finish(thread, real.pvalloc(bytes), bytes, &start);
 }
 
 HOOK_EXPORT size_t malloc_usable_size(void *block)

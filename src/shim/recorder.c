@@ -3,7 +3,9 @@
 
 #include "freestanding/sys.h"
 #include "shim/control.h"
+#include "shim/cycles.h"
 #include "shim/recording.h"
+#include "shim/sampling.h"
 #include "shim/stack.h"
 #include "shim/timeline.h"
 
@@ -132,29 +134,35 @@ static inline void own_peak(struct hmk_cell *cell, uint32_t site, int64_t bytes)
     raise_site_peak(peak, __atomic_add_fetch(&peak->live_bytes, pending, __ATOMIC_RELAXED));
 }
 
-static inline void add(struct thread *thread, struct hmk_cell *cell, uint32_t site, size_t requested, size_t usable)
+static inline void add(struct thread *thread, struct hmk_cell *cell, uint32_t site, struct sampling_weight weight,
+                       uint32_t slack)
 {
     if (__builtin_expect(shared, 0))
-        total_shared(thread, cell, (int64_t)requested, 1);
+        total_shared(thread, cell, (int64_t)weight.bytes, (int64_t)weight.count);
     else
-        total_alone(cell, (int64_t)requested, 1);
-    cell->allocations++;
-    cell->allocated_bytes += requested;
-    cell->slack_bytes = (int32_t)((uint32_t)cell->slack_bytes + (uint32_t)(usable - requested));
-    own_peak(cell, site, (int64_t)requested);
+        total_alone(cell, (int64_t)weight.bytes, (int64_t)weight.count);
+    cell->allocations += weight.count;
+    cell->allocated_bytes += weight.bytes;
+    cell->slack_bytes = (int32_t)((uint32_t)cell->slack_bytes + slack);
+    own_peak(cell, site, (int64_t)weight.bytes);
 }
 
-static inline void subtract(struct thread *thread, struct hmk_cell *cell, uint32_t site, uint64_t requested,
+static inline void subtract(struct thread *thread, struct hmk_cell *cell, uint32_t site, struct sampling_weight weight,
                             uint32_t slack)
 {
     if (__builtin_expect(shared, 0))
-        total_shared(thread, cell, -(int64_t)requested, -1);
+        total_shared(thread, cell, -(int64_t)weight.bytes, -(int64_t)weight.count);
     else
-        total_alone(cell, -(int64_t)requested, -1);
-    cell->frees++;
-    cell->freed_bytes += requested;
+        total_alone(cell, -(int64_t)weight.bytes, -(int64_t)weight.count);
+    cell->frees += weight.count;
+    cell->freed_bytes += weight.bytes;
     cell->slack_bytes = (int32_t)((uint32_t)cell->slack_bytes - slack);
-    own_peak(cell, site, -(int64_t)requested);
+    own_peak(cell, site, -(int64_t)weight.bytes);
+}
+
+static inline uint32_t slack_of(const struct blockmap_block *block)
+{
+    return (uint32_t)(block->usable - block->requested);
 }
 
 /* The cell to count in: without room for the site's own, the one of HMK_SITE_LOST, which every thread made first. */
@@ -168,26 +176,38 @@ static inline struct hmk_cell *cell_of(struct thread *thread, uint32_t *site)
     return cell;
 }
 
-static inline void tick(struct thread *thread, size_t bytes)
+/* Every 64th event is timed, and stands for 64. */
+#define TICK_EVENTS 64
+static inline uint64_t begin_event(const struct thread *thread)
 {
-    thread->countdown -= bytes >= 65536 ? 64 : 1;
-    if (__builtin_expect(thread->countdown <= 0, 0)) {
-        thread->countdown = 64;
+    return __builtin_expect(thread->countdown == TICK_EVENTS, 0) ? cycles_now() : 0;
+}
+
+static inline void end_event(struct thread *thread, size_t bytes, uint64_t began)
+{
+    if (__builtin_expect(began != 0, 0))
+        thread->spent_cycles += (cycles_now() - began) * TICK_EVENTS;
+    if (__builtin_expect(--thread->countdown <= 0, 0)) {
+        thread->countdown = TICK_EVENTS;
+        timeline_tick(thread);
+    } else if (__builtin_expect(bytes >= 65536 || sampling_interval != 0, 0)) {
         timeline_tick(thread);
     }
 }
 
-__attribute__((cold, noinline)) static void retire_stale(struct thread *thread, const struct blockmap_block *old)
+__attribute__((cold, noinline)) static void retire_stale(struct thread *thread, const void *block,
+                                                         const struct blockmap_block *old)
 {
     uint32_t site = old->site;
     struct hmk_cell *cell = cell_of(thread, &site);
     if (cell != NULL)
-        subtract(thread, cell, site, old->requested, (uint32_t)(old->usable - old->requested));
+        subtract(thread, cell, site, sampling_weight(block, old->requested, old->site), slack_of(old));
     HMK_SET(recording_live->stale_live, recording_live->stale_live + 1);
 }
 
 void recorder_birth(struct thread *thread, const void *block, size_t requested, const struct unwind_start *start)
 {
+    uint64_t began = begin_event(thread);
     uint32_t site = stack_site(thread, start, HMK_KIND_HEAP);
     struct hmk_cell *cell = cell_of(thread, &site);
     if (__builtin_expect(cell == NULL, 0))
@@ -195,18 +215,24 @@ void recorder_birth(struct thread *thread, const void *block, size_t requested, 
     struct blockmap_birth birth;
     blockmap_birth(block, requested, site, &birth);
     if (__builtin_expect(birth.stale, 0))
-        retire_stale(thread, &birth.old);
+        retire_stale(thread, block, &birth.old);
     if (__builtin_expect(!birth.stored, 0))
         return;     /* its death will not be seen either: the totals stay consistent */
-    add(thread, cell, site, requested, birth.usable);
-    thread->histogram->allocations[hmk_size_class(requested)]++;
+    if (__builtin_expect(sampling_interval != 0, 0))
+        sampling_draw(thread);
+    struct sampling_weight weight = sampling_weight(block, requested, site);
+    add(thread, cell, site, weight, (uint32_t)(birth.usable - requested));
+    thread->histogram->allocations[hmk_size_class(requested)] += weight.count;
     thread->last_block = block;
-    tick(thread, requested);
+    end_event(thread, requested, began);
 }
 
 bool recorder_death(struct thread *thread, const void *block, struct blockmap_block *dead)
 {
+    uint64_t began = begin_event(thread);
     if (!blockmap_death(block, 0, dead)) {
+        if (sampling_interval != 0)
+            return false;
         HMK_SET(recording_live->unknown_frees, recording_live->unknown_frees + 1);
         return false;
     }
@@ -214,12 +240,13 @@ bool recorder_death(struct thread *thread, const void *block, struct blockmap_bl
     struct hmk_cell *cell = cell_of(thread, &site);
     if (__builtin_expect(cell == NULL, 0))
         return true;
-    subtract(thread, cell, site, dead->requested, (uint32_t)(dead->usable - dead->requested));
+    struct sampling_weight weight = sampling_weight(block, dead->requested, dead->site);
+    subtract(thread, cell, site, weight, slack_of(dead));
     if (thread->last_block == block) {
-        cell->temporary++;
+        cell->temporary += weight.count;
         thread->last_block = NULL;
     }
-    tick(thread, dead->requested);
+    end_event(thread, dead->requested, began);
     return true;
 }
 
@@ -231,11 +258,12 @@ void recorder_revive(struct thread *thread, const void *block, const struct bloc
     struct hmk_cell *cell = cell_of(thread, &site);
     if (cell == NULL)
         return;
-    add(thread, cell, site, dead->requested, dead->usable);
-    cell->allocations--;
-    cell->allocated_bytes -= dead->requested;
-    cell->frees--;
-    cell->freed_bytes -= dead->requested;
+    struct sampling_weight weight = sampling_weight(block, dead->requested, dead->site);
+    add(thread, cell, site, weight, slack_of(dead));
+    cell->allocations -= weight.count;
+    cell->allocated_bytes -= weight.bytes;
+    cell->frees -= weight.count;
+    cell->freed_bytes -= weight.bytes;
 }
 
 void recorder_death_nested(const void *block)
@@ -244,11 +272,13 @@ void recorder_death_nested(const void *block)
     struct blockmap_block dead;
     if (thread == NULL || *thread_gate != 1 || !blockmap_death(block, 0, &dead))
         return;
+    struct sampling_weight weight = sampling_weight(block, dead.requested, dead.site);
     uint32_t at = thread->deferred_count;
     if (at < THREAD_DEFERRED) {
         thread->deferred[at].site = dead.site;
-        thread->deferred[at].bytes = dead.requested;
-        thread->deferred[at].slack = (uint32_t)(dead.usable - dead.requested);
+        thread->deferred[at].weight_count = weight.count;
+        thread->deferred[at].weight_bytes = weight.bytes;
+        thread->deferred[at].slack = slack_of(&dead);
         thread->deferred_count = at + 1;
     } else {
         HMK_SET(recording_live->lost_reentrant, recording_live->lost_reentrant + 1);
@@ -295,7 +325,9 @@ void recorder_leave_slow(struct thread *thread)
         uint32_t site = thread->deferred[at].site;
         struct hmk_cell *cell = cell_of(thread, &site);
         if (cell != NULL)
-            subtract(thread, cell, site, thread->deferred[at].bytes, thread->deferred[at].slack);
+            subtract(thread, cell, site,
+                     (struct sampling_weight){thread->deferred[at].weight_count, thread->deferred[at].weight_bytes},
+                     thread->deferred[at].slack);
         __atomic_signal_fence(__ATOMIC_SEQ_CST);
         thread->busy = 0;
     }
@@ -305,15 +337,15 @@ void recorder_leave_slow(struct thread *thread)
 
 static void inherit_block(uintptr_t address, const struct blockmap_block *block, void *context)
 {
-    (void)address;
     struct thread *thread = context;
     uint32_t site = block->site;
     struct hmk_cell *cell = cell_of(thread, &site);
     if (cell == NULL)
         return;
-    add(thread, cell, site, block->requested, block->usable);
-    recording_live->inherited_blocks++;
-    recording_live->inherited_bytes += block->requested;
+    struct sampling_weight weight = sampling_weight((const void *)address, block->requested, block->site);
+    add(thread, cell, site, weight, slack_of(block));
+    recording_live->inherited_blocks += weight.count;
+    recording_live->inherited_bytes += weight.bytes;
 }
 
 void recorder_inherit(struct thread *thread)

@@ -5,6 +5,7 @@
 #include "freestanding/sys.h"
 #include "shim/module.h"
 #include "shim/recording.h"
+#include "shim/sampling.h"
 #include "shim/spin.h"
 #include "shim/thread.h"
 #include "shim/unwind.h"
@@ -226,6 +227,8 @@ __attribute__((cold, noinline)) static uint32_t intern(struct thread *thread, co
         refs[i - first] = module | (uint32_t)(exact ? HMK_FRAME_SIGNAL : HMK_FRAME_NATIVE) << HMK_FRAME_KIND_SHIFT;
     }
     spin_lock(&intern_lock);
+    if (sampling_interval != 0)
+        flags |= HMK_SITE_SAMPLED;      /* whatever the hooks saw: ids from sampling_first_site on are weighted */
     uint32_t site = before == generation ? find(hash) : 0;
     if (site == 0) {
         site = intern_locked(thread, stack, refs, first, flags);
@@ -298,10 +301,10 @@ static inline uint32_t site_of_stack(struct thread *thread, const struct unwind_
         thread->hash[i + 1] = hash;
         thread->node[i + 1] = 0;
     }
-    uint32_t flags = HMK_KIND_HEAP;
-    if (__builtin_expect(stack.flags != 0, 0)) {
+    uint32_t flags = __builtin_expect(sampling_interval != 0, 0) ? HMK_SITE_SAMPLED : HMK_KIND_HEAP;
+    if (__builtin_expect((stack.flags | flags) != 0, 0)) {
         count_flags(stack.flags);
-        flags = flags_of(&stack, HMK_KIND_HEAP);
+        flags |= flags_of(&stack, HMK_KIND_HEAP);
         hash = mix(hash, flags);
     }
     hash += hash == 0;
@@ -348,6 +351,14 @@ void stack_forget(void)
 {
     __atomic_add_fetch(&generation, 1, __ATOMIC_ACQ_REL);
     unwind_forget();
+}
+
+void stack_begin_sampling(uint64_t interval)
+{
+    spin_lock(&intern_lock);
+    sampling_start(interval, (uint32_t)recording_count(HMK_SITES));
+    spin_unlock(&intern_lock);
+    stack_forget();
 }
 
 uint32_t stack_verify_every(void)

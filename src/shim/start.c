@@ -8,9 +8,11 @@
 #include "shim/fork.h"
 #include "shim/mapping.h"
 #include "shim/module.h"
+#include "shim/overhead.h"
 #include "shim/real.h"
 #include "shim/recorder.h"
 #include "shim/recording.h"
+#include "shim/sampling.h"
 #include "shim/stack.h"
 #include "shim/thread.h"
 #include "shim/timeline.h"
@@ -95,6 +97,8 @@ static bool set_up(void)
     blockmap_init(start_is_glibc);
     if (!recording_open(&start_settings, environ) || !thread_init() || !stack_init((uint32_t)start_settings.verify) || !module_init(scratch))
         return false;
+    if (start_settings.sample_bytes != 0)
+        sampling_start(start_settings.sample_bytes, HMK_SITE_FIRST);
     const char *name = unwind_name();
     recording_header->unwinder = recording_string(name, text_length(name));
     if (!stacks)
@@ -120,6 +124,7 @@ __attribute__((constructor)) static void begin(void)
     on_exit(note_status, NULL);
     recording_event(HMK_EVENT_START, 0, 0, 0, 0, NULL);
     timeline_init(start_settings.timeline_ms * 1000000u);
+    overhead_init(start_settings.budget, start_settings.sample_bytes);
     timeline_now();
     control_init(start_settings.signal != 0);
     thread_open_gate();
@@ -180,6 +185,7 @@ bool fork_settle_child(void)
     stack_after_fork();
     module_after_fork();
     timeline_after_fork();
+    overhead_after_fork();
     control_after_fork();
     thread_after_fork();
     struct thread *thread = thread_current();

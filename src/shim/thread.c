@@ -6,6 +6,7 @@
 #include "shim/fork.h"
 #include "shim/recorder.h"
 #include "shim/recording.h"
+#include "shim/sampling.h"
 #include "shim/spin.h"
 #include "shim/stack.h"
 #include "shim/unwind.h"
@@ -143,6 +144,7 @@ static void settle(struct thread *thread, int32_t tid)
     thread->pending = 0;
     thread->last_block = NULL;
     thread->countdown = 1;
+    sampling_draw(thread);
     HMK_SET(thread->record->tid, (uint32_t)tid);
     HMK_SET(thread->record->served, thread->record->served + 1);
     sys_thread_name(thread->record->name);

@@ -30,6 +30,9 @@ struct thread {
     uint32_t slot;
     int32_t tid;                        /* 0: the slot is free */
     int32_t countdown;                  /* events until the clock is looked at */
+    int64_t sample_left;                /* bytes until the next sampled allocation; see sampling.h */
+    uint64_t random;
+    uint64_t spent_cycles;              /* in our hooks, estimated from one event in 64; see overhead.h */
     const void *last_block;             /* newest block, NULL once another event came */
     struct hmk_thread *record;
     struct hmk_histogram *histogram;
@@ -41,7 +44,7 @@ struct thread {
     struct {
         uint32_t site;
         uint32_t slack;
-        uint64_t bytes;
+        uint64_t weight_count, weight_bytes;
     } deferred[THREAD_DEFERRED];
     uint32_t pending;                   /* a request waits for the outermost exit; see control.h */
     uint32_t no_serve;                  /* inside fork or a libc call that holds arena locks, or being torn down */

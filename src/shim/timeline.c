@@ -4,6 +4,7 @@
 #include "freestanding/sys.h"
 #include "freestanding/text.h"
 #include "shim/control.h"
+#include "shim/overhead.h"
 #include "shim/recording.h"
 #include "shim/spin.h"
 #include "shim/thread.h"
@@ -91,6 +92,7 @@ static void sample(uint64_t now)
     };
     recording_sample(&point);
     due_ns = now + HMK_GET(live->timeline_interval_ns);
+    overhead_note(now);
 }
 
 void timeline_tick(struct thread *thread)

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+#include "shim/sampling.h"
+
+#include "freestanding/sys.h"
+#include "shim/cycles.h"
+#include "shim/thread.h"
+
+uint64_t sampling_interval;
+uint32_t sampling_first_site = UINT32_MAX;
+
+void sampling_start(uint64_t interval, uint32_t first_site)
+{
+    sampling_first_site = first_site;
+    __atomic_store_n(&sampling_interval, interval, __ATOMIC_RELEASE);
+}
+
+/* 2^x for -1022 < x <= 0, to 1e-7: a polynomial for the fraction, the exponent set directly. */
+static double power_of_two(double x)
+{
+    int whole = (int)x - (x < (int)x);
+    double f = (x - whole) * 0.6931471805599453;
+    double sum = 1 + f * (1 + f * (1.0 / 2 + f * (1.0 / 6 + f * (1.0 / 24 + f * (1.0 / 120 + f * (1.0 / 720 + f / 5040))))));
+    union {
+        uint64_t bits;
+        double value;
+    } scale = {.bits = (uint64_t)(whole + 1023) << 52};
+    return sum * scale.value;
+}
+
+/* ln(x) for 0 < x <= 1: the exponent, and a series in (m - 1) / (m + 1) for the mantissa in [0.7, 1.4). */
+static double logarithm(double x)
+{
+    union {
+        double value;
+        uint64_t bits;
+    } parts = {.value = x};
+    int exponent = (int)(parts.bits >> 52 & 0x7ff) - 1023;
+    parts.bits = (parts.bits & ~(UINT64_C(0x7ff) << 52)) | UINT64_C(1023) << 52;
+    if (parts.value > 1.4142135623730951) {
+        parts.value /= 2;
+        exponent++;
+    }
+    double s = (parts.value - 1) / (parts.value + 1), q = s * s;
+    double series = 2 * s * (1 + q * (1.0 / 3 + q * (1.0 / 5 + q * (1.0 / 7 + q * (1.0 / 9 + q / 11)))));
+    return series + exponent * 0.6931471805599453;
+}
+
+static uint64_t next_random(struct thread *thread)
+{
+    uint64_t x = thread->random;
+    if (x == 0)
+        x = cycles_now() ^ ((uint64_t)(uint32_t)thread->tid << 32) ^ UINT64_C(0x9e3779b97f4a7c15);
+    x ^= x >> 12;
+    x ^= x << 25;
+    x ^= x >> 27;
+    thread->random = x;
+    return x * UINT64_C(0x2545f4914f6cdd1d);
+}
+
+void sampling_draw(struct thread *thread)
+{
+    uint64_t interval = __atomic_load_n(&sampling_interval, __ATOMIC_ACQUIRE);
+    if (interval == 0) {
+        thread->sample_left = SAMPLING_EXACT;
+        return;
+    }
+    double uniform = ((double)(next_random(thread) >> 11) + 1) / 9007199254740992.0;
+    thread->sample_left = (int64_t)(-logarithm(uniform) * (double)interval) + 1;
+}
+
+static double weight_of(size_t requested)
+{
+    double x = ((double)requested + SAMPLING_OVERHEAD) / (double)sampling_interval;
+    if (x < 1e-4)
+        return 1 / x + 0.5;     /* the series; the subtraction below would lose digits */
+    if (x > 40)
+        return 1;
+    return 1 / (1 - power_of_two(-x * 1.4426950408889634));
+}
+
+/* The count is rounded up or down by a hash of the address: right on average, and the same when the block dies. */
+struct sampling_weight sampling_weight_slow(const void *block, size_t requested)
+{
+    double weight = weight_of(requested);
+    uint64_t hash = ((uint64_t)(uintptr_t)block >> 4) * UINT64_C(0x9e3779b97f4a7c15);
+    double dither = (double)(hash >> 11) / 9007199254740992.0;
+    return (struct sampling_weight){.count = (uint64_t)(weight + dither), .bytes = (uint64_t)(weight * (double)requested + dither)};
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef HEAPMARK_SHIM_SAMPLING_H
+#define HEAPMARK_SHIM_SAMPLING_H
+
+/*
+ * Sampled mode: one allocation in so many bytes is recorded, with the weight that makes every sum unbiased.
+ *
+ * Allocations form a line of bytes, requested + 16 for each; sampling points lie on it at exponentially distributed
+ * distances of mean `interval`.  An allocation of m = requested + 16 bytes is recorded with probability p = 1 - exp(-m /
+ * interval), and counts 1 / p times.  Each thread has its own line: thread->sample_left bytes until its next point, so
+ * an allocation that is not recorded costs one subtraction.  In exact mode sample_left stays negative.
+ *
+ * The weight of a block is computed anew when it dies, from its size, its address and its site, so nothing is stored
+ * for it.  Sites of sampled stacks carry HMK_SITE_SAMPLED and have ids from sampling_first_site on; those before, from the exact
+ * part of a run that was over its budget, weigh 1.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct thread;
+
+extern uint64_t sampling_interval;      /* 0: exact mode */
+extern uint32_t sampling_first_site;    /* UINT32_MAX in exact mode */
+#define SAMPLING_OVERHEAD 16
+#define SAMPLING_EXACT (INT64_MIN / 2)
+
+void sampling_start(uint64_t interval, uint32_t first_site);
+/* At the beginning of a thread, and when exact mode ended under it. */
+void sampling_draw(struct thread *thread);
+
+struct sampling_weight {
+    uint64_t count, bytes;
+};
+struct sampling_weight sampling_weight_slow(const void *block, size_t requested);
+static inline struct sampling_weight sampling_weight(const void *block, size_t requested, uint32_t site)
+{
+    if (__builtin_expect(site < sampling_first_site, 1))
+        return (struct sampling_weight){1, requested};
+    return sampling_weight_slow(block, requested);
+}
+
+#endif
