@@ -189,13 +189,16 @@ static void print_text(const struct read_file *file)
     strbuf_free(&state);
 }
 
-static void print_json(struct json *json, const struct read_file *file)
+static void print_json(const struct read_file *file)
 {
+    struct json document = json_start(stdout), *json = &document;
     const struct hmk_header *header = read_header(file);
     const struct hmk_live *live = read_live(file);
     struct loss losses[LOSS_COUNT];
 
     json_open(json, NULL, '{');
+    json_string(json, "format", "heapmark-info");
+    json_uint(json, "version", 1);
     json_string(json, "path", read_path(file));
     json_uint(json, "file_bytes", read_size(file));
     json_uint(json, "format_version", header->version);
@@ -237,6 +240,7 @@ static void print_json(struct json *json, const struct read_file *file)
     }
     json_close(json, '}');
     json_close(json, '}');
+    json_end(json);
 }
 
 int cmd_info(int argc, char **argv)
@@ -257,13 +261,6 @@ int cmd_info(int argc, char **argv)
     if (optind == argc)
         return command_misused("info", "no recording given");
 
-    struct json json = json_start(stdout);
-    if (as_json) {
-        json_open(&json, NULL, '{');
-        json_string(&json, "format", "heapmark-info");
-        json_uint(&json, "version", 1);
-        json_open(&json, "recordings", '[');
-    }
     for (int i = optind; i < argc; i++) {
         struct read_error error;
         struct read_file *file = read_open(argv[i], &error);
@@ -272,17 +269,12 @@ int cmd_info(int argc, char **argv)
             continue;
         }
         if (as_json)
-            print_json(&json, file);
+            print_json(file);
         else
             print_text(file);
         if (!as_json && i + 1 < argc)
             putchar('\n');
         read_close(file);
-    }
-    if (as_json) {
-        json_close(&json, ']');
-        json_close(&json, '}');
-        json_end(&json);
     }
     return status;
 }

@@ -10,6 +10,7 @@
 
 /* In the order in which --help lists them. */
 static const struct command commands[] = {
+    { "report", cmd_report, "why memory is what it is: verdict, ledger, top sites" },
     { "info", cmd_info, "what a recording is, whether it is complete, what was lost" },
     { "dump", cmd_dump, "every record of a recording, plainly" },
 };

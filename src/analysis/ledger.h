@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef HEAPMARK_ANALYSIS_LEDGER_H
+#define HEAPMARK_ANALYSIS_LEDGER_H
+
+/* The partition of VmRSS at one instant, as a census took it, with what holds freed memory back. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct read_file;
+
+enum ledger_part {
+    LEDGER_LIVE,                /* requested bytes of live blocks */
+    LEDGER_SLACK,               /* rounding and headers of live blocks */
+    LEDGER_RETURNABLE,          /* held, by cause: DESIGN's words; first .. */
+    LEDGER_TOP,
+    LEDGER_PARTIAL,
+    LEDGER_EDGE,
+    LEDGER_CACHED,
+    LEDGER_STUCK_TOP,
+    LEDGER_ARENA,
+    LEDGER_FOREIGN,
+    LEDGER_UNUSED,              /* .. last: resident, and never owned by a block */
+    LEDGER_METADATA,
+    LEDGER_MAPPED,
+    LEDGER_FILES,
+    LEDGER_SHARED,
+    LEDGER_STACKS,
+    LEDGER_SELF,
+    LEDGER_UNEXPLAINED,
+    LEDGER_PARTS
+};
+#define LEDGER_HELD_FIRST LEDGER_RETURNABLE
+#define LEDGER_HELD_LAST LEDGER_UNUSED
+
+enum ledger_kind {
+    LEDGER_AT_EXIT, LEDGER_AT_REQUEST, LEDGER_AT_MARK, LEDGER_BEFORE_TRIM, LEDGER_AFTER_TRIM, LEDGER_AT_PEAK,
+    LEDGER_AT_DROP, LEDGER_AT_OTHER
+};
+
+struct ledger_pin {
+    enum { LEDGER_PIN_TOP, LEDGER_PIN_TOP_CACHED, LEDGER_PIN_PAGES } kind;
+    bool returns_itself;        /* freeing it returns the memory; else a trim is needed */
+    bool returnable;            /* malloc_trim(0) returns the gain even while the pin lives */
+    uint32_t site;
+    uint32_t arena;             /* 0: main */
+    uint64_t blocks, bytes;     /* of the pinning blocks */
+    uint64_t gain_bytes;        /* held bytes that could go if this set went */
+    uint64_t cumulative_bytes;  /* with all sets before it */
+    uint64_t address, largest_bytes;
+};
+
+struct ledger {
+    enum ledger_kind kind;
+    const char *label;
+    uint64_t time_ns;           /* since the start of the recording */
+    uint64_t cost_ns;
+    uint64_t slot;              /* record in the file */
+    /* How far it can be trusted. */
+    bool walked;                /* every chunk was accounted for: the forecast is exact */
+    bool moving;                /* the heap changed under the scan */
+    bool closed;                /* all identities closed */
+    bool chunks_unknown;        /* not glibc's malloc: no chunk walk */
+    bool rows_cut;
+
+    int64_t part[LEDGER_PARTS];
+    int64_t held_bytes;         /* sum of the held parts */
+    int64_t sum_bytes;          /* of all parts; equals rss_bytes when nothing is wrong */
+    uint64_t rss_bytes;
+    uint64_t rss_anon_bytes, rss_file_bytes, rss_shmem_bytes, rss_peak_bytes, swap_bytes, vm_bytes, huge_bytes;
+
+    uint64_t forecast_bytes;    /* malloc_trim(0) would return; by the walk when accepted, else by the block map */
+    uint64_t forecast_map_bytes, forecast_walk_bytes;
+    uint64_t would_map_bytes;   /* not held with MALLOC_MMAP_THRESHOLD_=131072 */
+    uint64_t trim_threshold_bytes;
+    uint64_t heap_extent_bytes, heap_resident_bytes, held_page_bytes, live_blocks, nonresident_live_bytes;
+    uint32_t arena_count, heap_count;
+    int64_t identity[6];
+
+    struct ledger_pin *pins;    /* as ranked by the census: cumulative_bytes rises */
+    size_t pin_count;
+};
+
+/* All complete censuses by time. */
+struct ledgers {
+    struct ledger *at;
+    size_t count;
+};
+struct ledgers ledgers_read(const struct read_file *file);
+void ledgers_free(struct ledgers *ledgers);
+/* NULL when there is none. */
+const struct ledger *ledgers_newest(const struct ledgers *ledgers);
+const struct ledger *ledgers_at_peak(const struct ledgers *ledgers);    /* of the highest RSS, when it was taken at one */
+
+#endif

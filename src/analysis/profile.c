@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: MIT */
+#include "analysis/profile.h"
+
+#include "base/xalloc.h"
+#include "contract/publish.h"
+#include "contract/read.h"
+#include <stdlib.h>
+#include <string.h>
+
+static uint64_t since_start(const struct read_file *file, uint64_t ns)
+{
+    uint64_t start = read_header(file)->start_ns;
+    return ns > start ? ns - start : 0;
+}
+
+/* ---- the process -------------------------------------------------------------------------------- */
+
+static enum profile_state state_of(const struct hmk_live *live)
+{
+    switch (live->state) {
+    case HMK_STATE_EXITED: return PROFILE_EXITED;
+    case HMK_STATE_EXITED_FAST: return PROFILE_EXITED_FAST;
+    case HMK_STATE_ABORTED: return PROFILE_ABORTED;
+    case HMK_STATE_EXECED: return PROFILE_EXECED;
+    case HMK_STATE_STOPPED: return PROFILE_STOPPED;
+    default: return PROFILE_RUNNING;
+    }
+}
+
+static const char *stop_reason(const struct hmk_live *live)
+{
+    switch (live->stop_reason) {
+    case HMK_STOP_NONE: return NULL;
+    case HMK_STOP_DISK_FULL: return "the disk was full";
+    case HMK_STOP_NO_MEMORY: return "there was no memory";
+    case HMK_STOP_NO_FILE: return "no file could be made";
+    default: return "the reason is unknown to this version";
+    }
+}
+
+static void describe_process(struct profile *profile)
+{
+    const struct read_file *file = profile->file;
+    const struct hmk_header *header = read_header(file);
+    const struct hmk_live *live = read_live(file);
+    struct profile_process *process = &profile->process;
+    uint64_t end_ns = live->end_ns > live->last_ns ? live->end_ns : live->last_ns;
+    const char *exe = read_string(file, header->exe);
+    const char *slash = strrchr(exe, '/');
+
+    *process = (struct profile_process){
+        .path = read_path(file), .exe = exe, .name = slash && slash[1] ? slash + 1 : exe,
+        .command = read_string(file, header->command), .cwd = read_string(file, header->cwd),
+        .host = read_string(file, header->host), .libc = read_string(file, header->libc),
+        .options = read_string(file, header->options), .unwinder = read_string(file, header->unwinder),
+        .tool_version = header->tool_version,
+        .pid = header->pid, .ppid = header->ppid, .root_pid = header->root_pid,
+        .forked = (header->flags & HMK_FLAG_FORKED) != 0,
+        .sample_bytes = header->flags & HMK_FLAG_SAMPLED ? header->sample_bytes : 0,
+        .depth_max = header->depth_max, .page_bytes = header->page_bytes,
+        .start_realtime_ns = header->start_realtime_ns, .ran_ns = since_start(file, end_ns),
+        .state = state_of(live), .exit_status = live->exit_status, .stop_reason = stop_reason(live),
+    };
+    for (uint64_t i = 0; i < read_count(file, HMK_THREADS); i++)
+        process->thread_count += read_thread(file, i)->served;
+
+    profile->losses = (struct profile_losses){
+        .sites = live->lost_sites, .events = live->lost_events, .reentrant = live->lost_reentrant,
+        .unknown_frees = live->unknown_frees, .stale_live = live->stale_live, .cut_stacks = live->cut_stacks,
+        .incomplete_stacks = live->incomplete_stacks, .foreign_forks = live->foreign_forks,
+        .verify_checked = live->verify_checked, .verify_wrong = live->verify_wrong,
+    };
+    profile->rss = (struct profile_rss){
+        .start_bytes = live->rss_start_bytes, .last_bytes = live->rss_last_bytes, .peak_bytes = live->rss_peak_bytes,
+        .last_ns = since_start(file, live->last_ns), .peak_ns = since_start(file, live->rss_peak_ns),
+        .self_bytes = live->self_bytes,
+    };
+}
+
+static void list_modules(struct profile *profile)
+{
+    const struct read_file *file = profile->file;
+    profile->module_count = read_count(file, HMK_MODULES);
+    profile->modules = xcalloc(profile->module_count, sizeof *profile->modules);
+    for (size_t i = 0; i < profile->module_count; i++) {
+        const struct hmk_module *module = read_module(file, i);
+        uint32_t build_id_bytes = module->build_id_bytes;
+        profile->modules[i] = (struct profile_module){
+            .path = read_string(file, module->path), .build_id = module->build_id,
+            .build_id_bytes = build_id_bytes <= sizeof module->build_id ? build_id_bytes : 0,
+            .base = module->base, .start = module->start, .end = module->end, .unloaded = module->unload_ns != 0,
+        };
+    }
+}
+
+/* ---- sites -------------------------------------------------------------------------------------- */
+
+static void list_sites(struct profile *profile)
+{
+    const struct read_file *file = profile->file;
+    profile->site_count = read_count(file, HMK_SITES);
+    profile->sites = xcalloc(profile->site_count, sizeof *profile->sites);
+    for (size_t i = 0; i < profile->site_count; i++) {
+        const struct hmk_site *site = read_site(file, i);
+        uint32_t kind = site->flags & 0xff;
+        profile->sites[i] = (struct profile_site){
+            .id = (uint32_t)i, .frame = site->frame, .kind = kind < PROFILE_KINDS ? kind : PROFILE_HEAP,
+            .cut = (site->flags & HMK_SITE_CUT) != 0, .incomplete = (site->flags & HMK_SITE_INCOMPLETE) != 0,
+            .guessed = (site->flags & HMK_SITE_GUESSED) != 0, .first_ns = since_start(file, site->first_ns),
+        };
+    }
+}
+
+/* Adds without the undefined overflow that counters of a damaged file could provoke. */
+static void add(int64_t *sum, uint64_t value)
+{
+    *sum = (int64_t)((uint64_t)*sum + value);
+}
+
+static void add_cell(struct profile_site *site, const struct hmk_cell *cell, const struct hmk_heap *heap, bool rising)
+{
+    uint64_t live_bytes = cell->allocated_bytes - cell->freed_bytes;
+    uint64_t live_blocks = cell->allocations - cell->frees;
+    bool stored = !rising && cell->epoch == heap->epoch;
+
+    site->allocations += cell->allocations;
+    site->allocated_bytes += cell->allocated_bytes;
+    site->frees += cell->frees;
+    site->freed_bytes += cell->freed_bytes;
+    site->temporary += cell->temporary;
+    add(&site->live_bytes, live_bytes);
+    add(&site->live_blocks, live_blocks);
+    add(&site->peak_bytes, stored ? (uint64_t)cell->peak_bytes : live_bytes);
+    add(&site->peak_blocks, stored ? (uint64_t)(int64_t)cell->peak_blocks : live_blocks);
+    /* Modulo 2^32, as the format says: only the sum over all threads means something. */
+    site->slack_bytes = (int32_t)((uint32_t)site->slack_bytes + (uint32_t)cell->slack_bytes);
+}
+
+static bool touched(const struct hmk_cell *cell)
+{
+    return cell->allocations != 0 || cell->frees != 0;
+}
+
+static uint64_t cell_pages(const struct read_file *file)
+{
+    uint64_t pages = read_count(file, HMK_CELLS), indexes = read_count(file, HMK_CELL_INDEX);
+    return pages < indexes ? pages : indexes;
+}
+
+static void add_cells(struct profile *profile, bool rising)
+{
+    const struct read_file *file = profile->file;
+    const struct hmk_heap *heap = &read_live(file)->heap;
+
+    for (uint64_t page = 0; page < cell_pages(file); page++) {
+        const struct hmk_cell_page *cells = read_cell_page(file, page);
+        size_t first_site = read_cell_index(file, page)->first_site;
+        for (size_t i = 0; i < HMK_CELLS_PER_PAGE && first_site + i < profile->site_count; i++)
+            if (touched(&cells->cell[i]))
+                add_cell(&profile->sites[first_site + i], &cells->cell[i], heap, rising);
+    }
+}
+
+/* Live bytes of the heap as the cells have them, which is ahead of heap.live_bytes by what threads have pending. */
+static int64_t cells_live(const struct profile *profile, int64_t *blocks)
+{
+    const struct read_file *file = profile->file;
+    int64_t bytes = 0;
+
+    *blocks = 0;
+    for (uint64_t page = 0; page < cell_pages(file); page++) {
+        const struct hmk_cell_page *cells = read_cell_page(file, page);
+        size_t first_site = read_cell_index(file, page)->first_site;
+        for (size_t i = 0; i < HMK_CELLS_PER_PAGE && first_site + i < profile->site_count; i++) {
+            const struct hmk_cell *cell = &cells->cell[i];
+            if (profile->sites[first_site + i].kind != PROFILE_HEAP)
+                continue;
+            add(&bytes, cell->allocated_bytes - cell->freed_bytes);
+            add(blocks, cell->allocations - cell->frees);
+        }
+    }
+    return bytes;
+}
+
+static void find_peak(struct profile *profile)
+{
+    const struct hmk_heap *heap = &read_live(profile->file)->heap;
+    struct profile_heap *result = &profile->heap;
+    int64_t blocks, live = cells_live(profile, &blocks);
+
+    *result = (struct profile_heap){
+        .peak_bytes = heap->peak_bytes, .peak_blocks = heap->peak_blocks,
+        .peak_ns = since_start(profile->file, heap->peak_ns), .rising = heap->rising != 0,
+        .error_bytes = heap->threads_seen > 1 ? read_count(profile->file, HMK_THREADS) * (uint64_t)heap->flush_bytes : 0,
+        .inherited_blocks = read_live(profile->file)->inherited_blocks,
+        .inherited_bytes = read_live(profile->file)->inherited_bytes,
+    };
+    /* Pending bytes of several threads can lie above the recorded peak: then now is the peak. */
+    if (live > result->peak_bytes) {
+        result->peak_bytes = live;
+        result->peak_blocks = blocks;
+        result->peak_ns = profile->process.ran_ns;
+        result->rising = true;
+    }
+}
+
+static void find_own_peaks(struct profile *profile)
+{
+    const struct read_file *file = profile->file;
+    for (size_t i = 0; i < profile->site_count; i++) {
+        struct profile_site *site = &profile->sites[i];
+        const struct hmk_site_peak *peak = read_site_peak(file, i);
+        if (peak) {
+            site->own_peak_bytes = peak->peak_bytes;
+            site->own_peak_ns = since_start(file, peak->peak_ns);
+        }
+        /* What threads have not flushed yet. */
+        if (site->peak_bytes > site->own_peak_bytes) {
+            site->own_peak_bytes = site->peak_bytes;
+            site->own_peak_ns = profile->heap.peak_ns;
+        }
+        if (site->live_bytes > site->own_peak_bytes) {
+            site->own_peak_bytes = site->live_bytes;
+            site->own_peak_ns = profile->process.ran_ns;
+        }
+    }
+}
+
+/* ---- the newest census -------------------------------------------------------------------------- */
+
+static void add_census_rows(struct profile *profile)
+{
+    const struct read_file *file = profile->file;
+    const struct hmk_census *newest = NULL;
+
+    for (uint64_t i = 0; i < read_count(file, HMK_CENSUSES); i++) {
+        const struct hmk_census *census = read_census(file, i);
+        if (census && (!newest || census->time_ns >= newest->time_ns))
+            newest = census;
+    }
+    for (uint64_t i = 0; newest && i < newest->row_count; i++) {
+        const struct hmk_census_row *row = read_census_row(file, newest->row_first + i);
+        struct profile_site *site = &profile->sites[row->site];
+        site->held_bytes += row->held_bytes;
+        site->held_page_bytes += row->held_page_bytes;
+        site->pin_sole_bytes += row->pin_sole_bytes;
+        site->pin_share_bytes += row->pin_share_bytes;
+        site->mapped_bytes += row->mapped_bytes;
+    }
+}
+
+/* ---- sums --------------------------------------------------------------------------------------- */
+
+static void sum_sites(struct profile *profile)
+{
+    for (size_t i = 0; i < profile->site_count; i++) {
+        const struct profile_site *site = &profile->sites[i];
+        struct profile_sum *sum = &profile->sum[site->kind];
+        sum->sites += site->allocations != 0 || site->frees != 0;
+        sum->allocations += site->allocations;
+        sum->allocated_bytes += site->allocated_bytes;
+        sum->frees += site->frees;
+        sum->freed_bytes += site->freed_bytes;
+        sum->temporary += site->temporary;
+        add(&sum->live_blocks, (uint64_t)site->live_blocks);
+        add(&sum->live_bytes, (uint64_t)site->live_bytes);
+        add(&sum->slack_bytes, (uint64_t)site->slack_bytes);
+        add(&sum->peak_blocks, (uint64_t)site->peak_blocks);
+        add(&sum->peak_bytes, (uint64_t)site->peak_bytes);
+        sum->held_bytes += site->held_bytes;
+        sum->mapped_bytes += site->mapped_bytes;
+    }
+    for (uint64_t i = 0; i < read_count(profile->file, HMK_HISTOGRAMS); i++)
+        for (unsigned c = 0; c < PROFILE_SIZE_CLASSES; c++)
+            profile->size_class[c] += read_histogram(profile->file, i)->allocations[c];
+}
+
+struct profile *profile_new(const struct read_file *file)
+{
+    struct profile *profile = xcalloc(1, sizeof *profile);
+    profile->file = file;
+    describe_process(profile);
+    list_modules(profile);
+    list_sites(profile);
+    find_peak(profile);
+    add_cells(profile, profile->heap.rising);
+    find_own_peaks(profile);
+    add_census_rows(profile);
+    sum_sites(profile);
+    return profile;
+}
+
+void profile_free(struct profile *profile)
+{
+    if (!profile)
+        return;
+    free(profile->sites);
+    free(profile->modules);
+    free(profile);
+}
+
+/* ---- look-ups ----------------------------------------------------------------------------------- */
+
+bool profile_frame(const struct profile *profile, uint32_t id, struct profile_frame *frame)
+{
+    const struct hmk_frame *record = id != 0 ? read_frame(profile->file, id) : NULL;
+    if (!record)
+        return false;
+    uint32_t kind = record->ref >> HMK_FRAME_KIND_SHIFT;
+    uint32_t number = record->ref & ((1u << HMK_FRAME_KIND_SHIFT) - 1);
+    *frame = (struct profile_frame){
+        .id = id, .parent = record->parent,
+        .kind = kind == HMK_FRAME_SIGNAL ? PROFILE_SIGNAL : kind == HMK_FRAME_PYTHON ? PROFILE_PYTHON : PROFILE_NATIVE,
+        .module = PROFILE_NO_MODULE, .address = record->code,
+    };
+    if (frame->kind != PROFILE_PYTHON && number != 0) {
+        frame->module = number - 1;
+        frame->address = record->code - profile->modules[frame->module].base;
+    }
+    return true;
+}
+
+void profile_size_class(unsigned size_class, uint64_t *from, uint64_t *to)
+{
+    if (size_class <= 32) {
+        *from = size_class == 0 ? 0 : size_class * 16u - 15;
+        *to = size_class * 16u;
+    } else {
+        unsigned shift = size_class - 33 + 9;
+        *from = (UINT64_C(1) << shift) + 1;
+        *to = size_class == HMK_SIZE_CLASSES - 1 ? UINT64_MAX : UINT64_C(1) << (shift + 1);
+    }
+}
+
+const char *profile_site_meaning(const struct profile_site *site)
+{
+    switch (site->id) {
+    case HMK_SITE_NONE: return "(no owner known)";
+    case HMK_SITE_BEFORE: return "(before heapmark was ready)";
+    case HMK_SITE_LOST: return "(stack not recorded: no room)";
+    case HMK_SITE_INHERITED: return "(inherited from the parent process)";
+    default: return site->frame == 0 ? "(no stack)" : NULL;
+    }
+}

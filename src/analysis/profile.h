@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef HEAPMARK_ANALYSIS_PROFILE_H
+#define HEAPMARK_ANALYSIS_PROFILE_H
+
+/*
+ * A recording as numbers: what each site allocated, has live, had live at the heap's peak and holds; and what
+ * the process was.  No names of addresses, no text.
+ *
+ *     struct profile *profile = profile_new(file);
+ *     for (size_t i = 0; i < profile->site_count; i++)
+ *         use(&profile->sites[i]);
+ *     profile_free(profile);
+ *
+ * Strings and modules belong to the read_file, which must stay open as long as the profile.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct read_file;
+
+enum profile_state {
+    PROFILE_RUNNING,            /* or killed: only the kernel knows */
+    PROFILE_EXITED,
+    PROFILE_EXITED_FAST,        /* by _exit or quick_exit */
+    PROFILE_ABORTED,
+    PROFILE_EXECED,
+    PROFILE_STOPPED             /* recording was given up */
+};
+
+struct profile_process {
+    const char *path;           /* of the recording */
+    const char *exe, *name;     /* name: last part of exe */
+    const char *command, *cwd, *host, *libc, *options, *unwinder, *tool_version;
+    uint32_t pid, ppid, root_pid;
+    bool forked;
+    uint64_t sample_bytes;      /* 0: every allocation was recorded */
+    uint32_t depth_max;
+    uint32_t page_bytes;
+    uint64_t start_realtime_ns;
+    uint64_t ran_ns;            /* until the end or the last that was recorded */
+    enum profile_state state;
+    int exit_status;            /* -1: unknown */
+    const char *stop_reason;    /* NULL, or why new stacks were no longer recorded */
+    uint64_t thread_count;      /* threads that ever allocated */
+};
+
+/* What could not be recorded. */
+struct profile_losses {
+    uint64_t sites, events, reentrant, unknown_frees, stale_live, cut_stacks, incomplete_stacks, foreign_forks;
+    uint64_t verify_checked, verify_wrong;
+};
+
+enum profile_kind {
+    PROFILE_HEAP = 0,           /* malloc and its family */
+    PROFILE_MAPPING = 1,        /* mmap by the program */
+    PROFILE_BREAK = 2,          /* brk, sbrk by the program */
+    PROFILE_KINDS = 3
+};
+
+/* Times here and below count from the start of the recording. */
+struct profile_site {
+    uint32_t id;
+    uint32_t frame;             /* leaf, 0: no stack */
+    enum profile_kind kind;
+    bool cut, incomplete, guessed;      /* of the stack: root side missing; nobody could unwind on; rests on a guess */
+    uint64_t first_ns;
+    uint64_t allocations, allocated_bytes, frees, freed_bytes;
+    uint64_t temporary;         /* blocks freed by the same thread before its next allocation */
+    int64_t live_blocks, live_bytes;    /* negative in a forked child that freed its parent's blocks */
+    int64_t slack_bytes;        /* usable - requested of live blocks */
+    int64_t peak_blocks, peak_bytes;    /* share of the heap's peak */
+    int64_t own_peak_bytes;
+    uint64_t own_peak_ns;
+    /* of the newest complete census; 0 without one */
+    uint64_t held_bytes, held_page_bytes;
+    uint64_t pin_sole_bytes, pin_share_bytes;
+    uint64_t mapped_bytes;
+};
+
+struct profile_sum {
+    uint64_t sites;
+    uint64_t allocations, allocated_bytes, frees, freed_bytes, temporary;
+    int64_t live_blocks, live_bytes, slack_bytes, peak_blocks, peak_bytes;
+    uint64_t held_bytes, mapped_bytes;
+};
+
+struct profile_heap {
+    int64_t peak_bytes, peak_blocks;
+    uint64_t peak_ns;
+    bool rising;                /* the peak is now */
+    uint64_t error_bytes;       /* bound on how far the peak may be off, because threads report in steps; 0: exact */
+    uint64_t inherited_blocks, inherited_bytes;     /* live at the fork that made this process */
+};
+
+struct profile_rss {
+    uint64_t start_bytes, last_bytes, peak_bytes;
+    uint64_t last_ns, peak_ns;
+    uint64_t self_bytes;        /* heapmark's share of last_bytes */
+};
+
+#define PROFILE_NO_MODULE UINT32_MAX
+enum profile_frame_kind { PROFILE_NATIVE = 0, PROFILE_SIGNAL = 1, PROFILE_PYTHON = 2 };
+struct profile_frame {
+    uint32_t id, parent;        /* parent 0: outermost */
+    enum profile_frame_kind kind;
+    uint32_t module;            /* PROFILE_NO_MODULE: code outside all modules */
+    uint64_t address;           /* in the module's file, or run-time address without a module */
+};
+
+struct profile_module {
+    const char *path;
+    const uint8_t *build_id;
+    uint32_t build_id_bytes;
+    uint64_t base, start, end;
+    bool unloaded;
+};
+
+#define PROFILE_SIZE_CLASSES 64
+struct profile {
+    const struct read_file *file;
+    struct profile_process process;
+    struct profile_losses losses;
+    struct profile_heap heap;
+    struct profile_rss rss;
+    struct profile_site *sites;         /* index = id */
+    size_t site_count;
+    struct profile_sum sum[PROFILE_KINDS];
+    struct profile_module *modules;
+    size_t module_count;
+    uint64_t size_class[PROFILE_SIZE_CLASSES];  /* allocations by requested size */
+};
+
+struct profile *profile_new(const struct read_file *file);
+void profile_free(struct profile *profile);
+
+/* The frame; false for id 0 and ids out of range, which end a stack. */
+bool profile_frame(const struct profile *profile, uint32_t id, struct profile_frame *frame);
+/* The smallest and the largest size of a class; the last class has no upper end (UINT64_MAX). */
+void profile_size_class(unsigned size_class, uint64_t *from, uint64_t *to);
+/* What stands for a stack that a site has not: "(before heapmark was ready)"; NULL for a site with a stack. */
+const char *profile_site_meaning(const struct profile_site *site);
+
+#endif

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: MIT */
+#include "cli/command.h"
+
+#include "analysis/history.h"
+#include "analysis/ledger.h"
+#include "analysis/profile.h"
+#include "analysis/verdict.h"
+#include "cli/process.h"
+#include "contract/read.h"
+#include "symbols/symbolizer.h"
+#include "viewer/report.h"
+#include <getopt.h>
+#include <regex.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+static const char help[] =
+    "Usage: heapmark report [OPTION]... FILE...\n"
+    "Says why the memory of a recorded process is what it is: what is live, what was freed but is still held and\n"
+    "why, who made the high-water mark, and what to do.\n\n"
+    "  --sort KEY       one table of sites instead of the overview: live, peak (share of the heap's peak),\n"
+    "                   own-peak, held, pinned, total, count, temporary, mapped\n"
+    "  -n N             sites in a table (5 in the overview, 20 with --sort)\n"
+    "  --depth N        lines of a stack (4)\n"
+    "  --full           whole stacks, names and paths\n"
+    "  --filter REGEX   only sites with a function, file or module that matches (extended regular expression)\n"
+    "  --no-symbols     module and offset instead of names\n"
+    "  --debuginfod     may fetch debug information from the servers in DEBUGINFOD_URLS\n"
+    "  --json           everything, for machines: \"format\": \"heapmark-report\", \"version\": 1\n"
+    "  --color WHEN     auto, always or never; NO_COLOR in the environment means never\n"
+    "  --help\n\n"
+    "Examples:\n"
+    "  heapmark report heapmark.python3.4711.hmk\n"
+    "  heapmark report --sort peak -n 3 --full heapmark.jq.4711.hmk\n"
+    "  heapmark report --json FILE | jq .verdict\n"
+    "Exit status: 0 fine, 2 a file could not be read.\n";
+
+struct request {
+    struct report_options options;
+    struct symbolizer_options symbols;
+    regex_t filter;
+    bool json;
+    bool color_always, color_never;
+};
+
+#define WIDTH_DEFAULT 100
+#define WIDTH_MIN 80
+#define WIDTH_MAX 160
+
+static unsigned screen_width(void)
+{
+    struct winsize size;
+    uint64_t columns = 0;
+    const char *variable = getenv("COLUMNS");
+    if (isatty(STDOUT_FILENO) && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col != 0)
+        columns = size.ws_col;
+    else if (!variable || !command_number(variable, 10000, &columns))
+        columns = WIDTH_DEFAULT;
+    return columns < WIDTH_MIN ? WIDTH_MIN : columns > WIDTH_MAX ? WIDTH_MAX : (unsigned)columns;
+}
+
+static bool wants_color(const struct request *request)
+{
+    const char *none = getenv("NO_COLOR"), *terminal = getenv("TERM");
+    if (request->color_always || request->color_never)
+        return request->color_always;
+    return isatty(STDOUT_FILENO) && (!none || !*none) && (!terminal || strcmp(terminal, "dumb") != 0);
+}
+
+static void complain(void *context, const char *sentence)
+{
+    (void)context;
+    fprintf(stderr, "heapmark report: %s\n", sentence);
+}
+
+/* On a terminal only, and gone when it is done. */
+static void show_progress(void *context, size_t done, size_t total)
+{
+    (void)context;
+    if (done < total)
+        fprintf(stderr, "\rlooking up names: %zu of %zu ", done, total);
+    else
+        fprintf(stderr, "\r%*s\r", 60, "");
+}
+
+static enum report_life life_of(const struct read_file *file)
+{
+    if (read_live(file)->state != HMK_STATE_RUNNING)
+        return REPORT_ENDED;
+    switch (process_life(read_header(file))) {
+    case PROCESS_ALIVE: return REPORT_RUNNING;
+    case PROCESS_GONE: return REPORT_KILLED;
+    default: return REPORT_LIFE_UNKNOWN;
+    }
+}
+
+static void report_one(const struct request *request, const struct read_file *file)
+{
+    struct profile *profile = profile_new(file);
+    struct ledgers ledgers = ledgers_read(file);
+    struct history history = history_read(file);
+    struct verdict verdict = verdict_find(profile, ledgers_newest(&ledgers), &history);
+    struct report report = { .profile = profile, .ledgers = &ledgers, .history = &history, .verdict = &verdict,
+                             .life = life_of(file) };
+    if (request->json)
+        report_json(&report, &request->options, stdout);
+    else
+        report_text(&report, &request->options, stdout);
+    history_free(&history);
+    ledgers_free(&ledgers);
+    profile_free(profile);
+}
+
+static int report_files(const struct request *request, char **paths, int count)
+{
+    int status = COMMAND_OK;
+
+    for (int i = 0; i < count; i++) {
+        struct read_error error;
+        struct read_file *file = read_open(paths[i], &error);
+        if (!file) {
+            status = command_bad("report", "%s", error.sentence);
+            continue;
+        }
+        if (!request->json && count > 1)
+            printf("%s==> %s <==\n", i > 0 ? "\n" : "", paths[i]);
+        report_one(request, file);
+        read_close(file);
+    }
+    return status;
+}
+
+enum { OPTION_SORT = 256, OPTION_DEPTH, OPTION_FULL, OPTION_FILTER, OPTION_NO_SYMBOLS, OPTION_DEBUGINFOD, OPTION_JSON,
+       OPTION_COLOR };
+
+static const struct option options[] = {
+    { "sort", required_argument, NULL, OPTION_SORT }, { "depth", required_argument, NULL, OPTION_DEPTH },
+    { "full", no_argument, NULL, OPTION_FULL }, { "filter", required_argument, NULL, OPTION_FILTER },
+    { "no-symbols", no_argument, NULL, OPTION_NO_SYMBOLS }, { "debuginfod", no_argument, NULL, OPTION_DEBUGINFOD },
+    { "json", no_argument, NULL, OPTION_JSON }, { "color", required_argument, NULL, OPTION_COLOR },
+    { "help", no_argument, NULL, 'h' }, { 0 },
+};
+
+static bool set_number(const char *what, uint64_t limit, uint64_t *value)
+{
+    if (command_number(optarg, limit, value) && *value > 0)
+        return true;
+    command_misused("report", "'%s' is not a number for %s", optarg, what);
+    return false;
+}
+
+static bool set_filter(struct request *request)
+{
+    char reason[200];
+    if (request->options.filter) {
+        command_misused("report", "one --filter at a time");
+        return false;
+    }
+    int code = regcomp(&request->filter, optarg, REG_EXTENDED | REG_NOSUB);
+    if (code == 0) {
+        request->options.filter = &request->filter;
+        return true;
+    }
+    regerror(code, &request->filter, reason, sizeof reason);
+    command_misused("report", "'%s' is not a regular expression: %s", optarg, reason);
+    return false;
+}
+
+static bool set_color(struct request *request)
+{
+    request->color_always = strcmp(optarg, "always") == 0;
+    request->color_never = strcmp(optarg, "never") == 0;
+    if (request->color_always || request->color_never || strcmp(optarg, "auto") == 0)
+        return true;
+    command_misused("report", "--color is auto, always or never, not '%s'", optarg);
+    return false;
+}
+
+static bool set_option(struct request *request, int option)
+{
+    uint64_t number = 0;
+    switch (option) {
+    case OPTION_SORT:
+        request->options.sort = rank_key_named(optarg);
+        if (request->options.sort == RANK_KEYS)
+            command_misused("report", "'%s' is no key to sort by", optarg);
+        return request->options.sort != RANK_KEYS;
+    case 'n':
+        if (!set_number("-n", UINT32_MAX, &number))
+            return false;
+        request->options.limit = number;
+        return true;
+    case OPTION_DEPTH:
+        if (!set_number("--depth", 100000, &number))
+            return false;
+        request->options.depth = (unsigned)number;
+        return true;
+    case OPTION_FULL: request->options.full = true; return true;
+    case OPTION_FILTER: return set_filter(request);
+    case OPTION_NO_SYMBOLS: request->options.symbols = NULL; return true;
+    case OPTION_DEBUGINFOD: request->symbols.debuginfod = true; return true;
+    case OPTION_JSON: request->json = true; return true;
+    case OPTION_COLOR: return set_color(request);
+    default: return false;
+    }
+}
+
+int cmd_report(int argc, char **argv)
+{
+    struct request request = {
+        .options = { .sort = RANK_KEYS, .symbols = &request.symbols },
+        .symbols = { .complain = complain, .progress = isatty(STDERR_FILENO) ? show_progress : NULL },
+    };
+    bool good = true;
+    int status = COMMAND_BAD;
+
+    for (int option; good && (option = command_option(argc, argv, ":n:h", options)) != -1; ) {
+        if (option == 'h')
+            return command_help(help);
+        good = set_option(&request, option);
+    }
+    if (good && optind == argc)
+        status = command_misused("report", "no recording given");
+    else if (good) {
+        request.options.width = screen_width();
+        request.options.color = wants_color(&request);
+        status = report_files(&request, argv + optind, argc - optind);
+    }
+    if (request.options.filter)
+        regfree(&request.filter);
+    return status;
+}

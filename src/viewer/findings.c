@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: MIT */
+#include "viewer/findings.h"
+
+#include "analysis/ledger.h"
+#include "analysis/profile.h"
+#include "analysis/verdict.h"
+#include "base/strbuf.h"
+#include "viewer/report.h"
+#include "viewer/sites.h"
+#include "viewer/units.h"
+#include <inttypes.h>
+
+#define WHERE_COLUMNS 60
+
+static const char *size(char *buffer, uint64_t bytes)
+{
+    return units_size(buffer, (int64_t)bytes);
+}
+
+static void put_where(struct strbuf *out, const struct sites_view *view, const struct verdict_finding *finding)
+{
+    if (finding->site == VERDICT_NO_SITE)
+        strbuf_put(out, "the program");
+    else
+        sites_where(out, view, finding->site, WHERE_COLUMNS);
+}
+
+static void put_blocks(struct strbuf *out, const struct verdict_finding *finding)
+{
+    char blocks[UNITS_BYTES], bytes[UNITS_BYTES];
+    strbuf_printf(out, "%s block%s of %s%s", units_count(blocks, (int64_t)finding->site_blocks),
+                  finding->site_blocks == 1 ? "" : "s", size(bytes, finding->site_bytes),
+                  finding->site_blocks == 1 ? "" : " in all");
+}
+
+static void put_others(struct strbuf *out, const struct verdict_finding *finding)
+{
+    char count[UNITS_BYTES];
+    if (finding->sites > 1)
+        strbuf_printf(out, ", and %s other site%s", units_count(count, finding->sites - 1),
+                      finding->sites == 2 ? "" : "s");
+}
+
+/* Blocks that stand in the way, or, without a live one, a free chunk in a cache. */
+static void put_pin(struct strbuf *out, const struct report *report, const struct sites_view *view,
+                    const struct verdict_finding *finding)
+{
+    const struct ledger *ledger = ledgers_newest(report->ledgers);
+    bool on_top = false, cached = false;
+    char gain[UNITS_BYTES];
+
+    for (size_t i = 0; ledger && i < ledger->pin_count; i++)
+        if (ledger->pins[i].site == finding->site && ledger->pins[i].gain_bytes == finding->gain_bytes) {
+            on_top = ledger->pins[i].kind != LEDGER_PIN_PAGES;
+            cached = ledger->pins[i].kind == LEDGER_PIN_TOP_CACHED;
+        }
+    if (cached)
+        strbuf_put(out, "a freed block that the allocator caches, made in ");
+    else {
+        put_blocks(out, finding);
+        strbuf_put(out, " made in ");
+    }
+    put_where(out, view, finding);
+    bool one = cached || finding->site_blocks == 1;
+    if (on_top)
+        strbuf_printf(out, " %s above %s of freed memory", one ? "lies" : "lie", size(gain, finding->gain_bytes));
+    else
+        strbuf_printf(out, " %s %s of freed memory", one ? "keeps" : "keep", size(gain, finding->gain_bytes));
+    if (!on_top)
+        put_others(out, finding);
+}
+
+void findings_sentence(struct strbuf *out, const struct report *report, const struct sites_view *view,
+                       const struct verdict_finding *finding)
+{
+    const struct ledger *ledger = ledgers_newest(report->ledgers);
+    char a[UNITS_BYTES];
+
+    size(a, finding->bytes);
+    switch (finding->kind) {
+    case VERDICT_NOTHING:
+        strbuf_put(out, "nothing wrong: little is held, and nothing grows to the end");
+        break;
+    case VERDICT_IN_USE:
+        strbuf_printf(out, "%s are in use, most by ", a);
+        put_where(out, view, finding);
+        strbuf_put(out, ": ");
+        put_blocks(out, finding);
+        break;
+    case VERDICT_LEAK:
+        strbuf_printf(out, "%s never freed, most by ", a);
+        put_where(out, view, finding);
+        strbuf_put(out, ": ");
+        put_blocks(out, finding);
+        put_others(out, finding);
+        break;
+    case VERDICT_CACHE_GROWTH:
+        strbuf_printf(out, "live memory grows to the end, to %s; most by ", a);
+        put_where(out, view, finding);
+        strbuf_put(out, ": ");
+        put_blocks(out, finding);
+        break;
+    case VERDICT_PINNED:
+        put_pin(out, report, view, finding);
+        break;
+    case VERDICT_RETURNABLE:
+        strbuf_printf(out, "%s were freed in whole pages, and nobody asked the allocator to return them", a);
+        break;
+    case VERDICT_TOP_KEPT:
+        strbuf_printf(out, "%s freed at the top of the heap are kept by the trim threshold", a);
+        break;
+    case VERDICT_TOP_STUCK:
+        strbuf_printf(out, "%s freed at the top of threads' arenas, which malloc_trim never trims", a);
+        break;
+    case VERDICT_THREAD_ARENAS:
+        strbuf_printf(out, "%s freed at the tops of %" PRIu32 " thread arenas, which malloc_trim never trims", a,
+                      ledger ? ledger->arena_count - 1 : 0);
+        break;
+    case VERDICT_FRAGMENTATION:
+        strbuf_printf(out, "%s are free bytes between live blocks on the same pages", a);
+        if (finding->site != VERDICT_NO_SITE) {
+            strbuf_put(out, "; most beside ");
+            put_where(out, view, finding);
+        }
+        break;
+    case VERDICT_CACHED:
+        strbuf_printf(out, "%s sit in the allocator's per-thread caches", a);
+        break;
+    case VERDICT_ARENAS_HELD:
+        strbuf_printf(out, "%s of freed slots are in interpreter arenas that a live object keeps", a);
+        break;
+    case VERDICT_OTHER_ALLOCATOR:
+        strbuf_printf(out, "%s are in another allocator's cache, which malloc_trim cannot reach", a);
+        break;
+    case VERDICT_MAPPINGS:
+        strbuf_printf(out, "%s are mappings of the program itself", a);
+        if (finding->site != VERDICT_NO_SITE) {
+            strbuf_put(out, ", most by ");
+            put_where(out, view, finding);
+        }
+        break;
+    case VERDICT_KINDS:
+        break;
+    }
+}
+
+/* A running process can be trimmed now; of an ended one we say what it could have done. */
+static void put_trim(struct strbuf *out, const struct report *report, const struct verdict_finding *finding)
+{
+    char a[UNITS_BYTES];
+    size(a, finding->step_bytes);
+    if (report->life == REPORT_RUNNING)
+        strbuf_printf(out, "heapmark trim %" PRIu32 " (predicted: %s)", report->profile->process.pid, a);
+    else
+        strbuf_printf(out, "malloc_trim(0) at this point (predicted: %s), or run with --trim=on-drop", a);
+}
+
+void findings_step(struct strbuf *out, const struct report *report, const struct sites_view *view,
+                   const struct verdict_finding *finding)
+{
+    char a[UNITS_BYTES];
+
+    size(a, finding->step_bytes);
+    switch (finding->step) {
+    case VERDICT_STEP_TRIM:
+        put_trim(out, report, finding);
+        break;
+    case VERDICT_STEP_FREE:
+        if (finding->site == VERDICT_NO_SITE) {
+            strbuf_put(out, "drop the live objects in those arenas");
+            break;
+        }
+        strbuf_printf(out, "free %s of ", finding->site_blocks == 1 ? "the block" : "the blocks");
+        put_where(out, view, finding);
+        if (finding->step_bytes)
+            strbuf_printf(out, " (predicted: %s)", a);
+        break;
+    case VERDICT_STEP_LIVE:
+        strbuf_put(out, "heapmark report --sort live shows who uses it");
+        break;
+    case VERDICT_STEP_ARENA_MAX:
+        strbuf_printf(out, "MALLOC_ARENA_MAX=2 in the environment (predicted: about %s less)", a);
+        break;
+    case VERDICT_STEP_TRIM_THRESHOLD:
+        strbuf_printf(out, "MALLOC_TRIM_THRESHOLD_=131072 in the environment (predicted: up to %s less)", a);
+        break;
+    case VERDICT_STEP_MMAP_THRESHOLD:
+        strbuf_printf(out, "MALLOC_MMAP_THRESHOLD_=131072 in the environment (predicted: %s less)", a);
+        break;
+    case VERDICT_STEP_TCACHE:
+        strbuf_put(out, "GLIBC_TUNABLES=glibc.malloc.tcache_count=0 in the environment");
+        break;
+    case VERDICT_STEP_SEPARATE:
+        strbuf_put(out, "make long-lived blocks before or apart from short-lived ones; no trim reaches these");
+        break;
+    case VERDICT_STEP_UNMAP:
+        strbuf_put(out, "unmap them, or see heapmark report --sort mapped");
+        break;
+    case VERDICT_STEP_LEVER:
+        strbuf_put(out, "that allocator's own purge; heapmark trim uses it where it knows it");
+        break;
+    case VERDICT_STEP_NONE:
+    case VERDICT_STEPS:
+        break;
+    }
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef HEAPMARK_VIEWER_NAMES_H
+#define HEAPMARK_VIEWER_NAMES_H
+
+/*
+ * The stacks of a profile with names.
+ *
+ *     struct names *names = names_new(profile, &options);
+ *     for each site that will be shown:   names_want(names, site->frame);
+ *     names_resolve(names);
+ *     struct names_stack stack = names_stack(names, site->frame);
+ *     names_free(names);
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct names;
+struct profile;
+struct symbolizer_options;
+
+struct name {
+    const char *function;       /* never NULL; "libfoo.so+0x1234" when nobody knows */
+    const char *file;           /* NULL: unknown */
+    uint32_t line;              /* 0: unknown */
+    const char *module;         /* short: "libc.so.6" */
+    bool known;
+    bool inlined;               /* into the next entry */
+    bool interrupted;           /* a signal arrived here */
+    uint32_t frame;             /* of the profile; inlined calls share one */
+};
+
+/* Leaf first; inlined calls are entries of their own.  The entries last until the next call of names_stack. */
+struct names_stack {
+    const struct name *at;
+    size_t count;
+};
+
+/* `symbols` NULL: no look-up at all, every frame is module and offset. */
+struct names *names_new(const struct profile *profile, const struct symbolizer_options *symbols);
+void names_free(struct names *names);
+void names_want(struct names *names, uint32_t leaf);
+void names_resolve(struct names *names);
+struct names_stack names_stack(struct names *names, uint32_t leaf);
+/* The calls of one frame alone, inlined ones first. */
+struct names_stack names_frame(struct names *names, uint32_t frame);
+
+/* Which entry names the stack best: the first that is not an allocator's wrapper. */
+size_t names_headline(const struct names_stack *stack);
+/* Frames between the program's own functions that say nothing: an interpreter's loop, the C start-up. */
+bool names_plumbing(const struct name *name);
+
+#endif

@@ -1,0 +1,525 @@
+/* SPDX-License-Identifier: MIT */
+#include "viewer/overview.h"
+
+#include "analysis/history.h"
+#include "analysis/ledger.h"
+#include "analysis/profile.h"
+#include "analysis/verdict.h"
+#include "base/strbuf.h"
+#include "viewer/findings.h"
+#include "viewer/names.h"
+#include "viewer/plain.h"
+#include "viewer/report.h"
+#include "viewer/sites.h"
+#include "viewer/style.h"
+#include "viewer/units.h"
+#include <inttypes.h>
+#include <string.h>
+
+#define PINS_SHOWN 5
+#define LABEL_COLUMNS 22
+
+/* ---- the first screen --------------------------------------------------------------------------- */
+
+static void put_title(struct strbuf *out, const struct sites_view *view, const char *title)
+{
+    strbuf_char(out, '\n');
+    style_put(out, view->options->color, STYLE_TITLE, title);
+    strbuf_char(out, '\n');
+}
+
+static void put_ending(struct strbuf *out, const struct report *report)
+{
+    const struct profile_process *process = &report->profile->process;
+    char a[UNITS_BYTES];
+
+    units_duration(a, process->ran_ns);
+    if (report->life == REPORT_RUNNING)
+        strbuf_printf(out, "running for %s", a);
+    else if (report->life == REPORT_KILLED)
+        strbuf_printf(out, "killed after %s", a);
+    else if (report->life == REPORT_LIFE_UNKNOWN)
+        strbuf_printf(out, "last heard of after %s", a);
+    else if (process->state == PROFILE_ABORTED)
+        strbuf_printf(out, "aborted after %s", a);
+    else if (process->state == PROFILE_EXECED)
+        strbuf_printf(out, "replaced by exec after %s", a);
+    else if (process->state == PROFILE_STOPPED)
+        strbuf_printf(out, "recording ended after %s", a);
+    else if (process->exit_status > 0)
+        strbuf_printf(out, "exited with status %d after %s", process->exit_status, a);
+    else
+        strbuf_printf(out, "exited after %s", a);
+}
+
+static void put_process(struct strbuf *out, const struct report *report, const struct sites_view *view)
+{
+    const struct profile_process *process = &report->profile->process;
+    const struct profile_sum *heap = &report->profile->sum[PROFILE_HEAP];
+    char a[UNITS_BYTES];
+
+    style_begin(out, view->options->color, STYLE_STRONG);
+    plain_cut_middle(out, *process->command ? process->command : process->exe, view->options->width);
+    style_end(out, view->options->color, STYLE_STRONG);
+    strbuf_printf(out, "\npid %" PRIu32 ", ", process->pid);
+    put_ending(out, report);
+    strbuf_printf(out, ", %s allocations", units_count(a, (int64_t)heap->allocations));
+    if (process->sample_bytes)
+        strbuf_printf(out, " (one every %s recorded)", units_size(a, (int64_t)process->sample_bytes));
+    if (process->thread_count > 1)
+        strbuf_printf(out, " by %" PRIu64 " threads", process->thread_count);
+    strbuf_put(out, "\n\n");
+}
+
+static const char *when(const struct report *report, const struct ledger *ledger)
+{
+    if (report->life == REPORT_RUNNING)
+        return "now";
+    return ledger && ledger->kind == LEDGER_AT_EXIT ? "at exit" : "at the end";
+}
+
+static void put_rss(struct strbuf *out, const struct report *report, const struct sites_view *view,
+                    const struct ledger *ledger)
+{
+    const struct profile *profile = report->profile;
+    const struct profile_rss *rss = &profile->rss;
+    uint64_t now = ledger ? ledger->rss_bytes : rss->last_bytes;
+    uint64_t peak = rss->peak_bytes;
+    char a[UNITS_BYTES], b[UNITS_BYTES], c[UNITS_BYTES], d[UNITS_BYTES];
+
+    if (ledger && ledger->rss_peak_bytes > peak)
+        peak = ledger->rss_peak_bytes;
+    style_begin(out, view->options->color, STYLE_STRONG);
+    strbuf_printf(out, "RSS %s %s, %s at the peak", units_size(a, (int64_t)now), when(report, ledger),
+                  units_size(b, (int64_t)peak));
+    style_end(out, view->options->color, STYLE_STRONG);
+    if (rss->peak_ns)
+        strbuf_printf(out, " (%s, %s in)", units_clock(c, profile->process.start_realtime_ns + rss->peak_ns),
+                      units_duration(d, rss->peak_ns));
+    strbuf_char(out, '\n');
+}
+
+static void put_part(struct strbuf *out, const char *label, int64_t bytes, uint64_t whole, const char *remark)
+{
+    char a[UNITS_BYTES], b[UNITS_BYTES];
+    strbuf_printf(out, "  %-*s %11s %7s", LABEL_COLUMNS, label, units_size(a, bytes),
+                  units_percent(b, bytes, (int64_t)whole));
+    if (*remark)
+        strbuf_printf(out, "   %s", remark);
+    strbuf_char(out, '\n');
+}
+
+static void put_live_remark(struct strbuf *out, const struct profile *profile)
+{
+    char a[UNITS_BYTES], b[UNITS_BYTES];
+    int64_t blocks = profile->sum[PROFILE_HEAP].live_blocks;
+    strbuf_printf(out, "%s block%s; %s at the heap's peak", units_count(a, blocks), blocks == 1 ? "" : "s",
+                  units_size(b, profile->heap.peak_bytes));
+}
+
+static void put_held_remark(struct strbuf *out, const struct report *report, const struct ledger *ledger)
+{
+    char a[UNITS_BYTES];
+    strbuf_printf(out, "malloc_trim(0) would %s %s%s", report->life == REPORT_RUNNING ? "return" : "have returned",
+                  ledger->walked ? "" : "up to ", units_size(a, (int64_t)ledger->forecast_bytes));
+}
+
+static void put_parts(struct strbuf *out, const struct report *report, const struct ledger *ledger)
+{
+    const int64_t *part = ledger->part;
+    uint64_t whole = ledger->rss_bytes;
+    struct strbuf remark = STRBUF_INIT;
+
+    put_live_remark(&remark, report->profile);
+    put_part(out, "live blocks", part[LEDGER_LIVE] + part[LEDGER_SLACK], whole, remark.text);
+    strbuf_clear(&remark);
+    put_held_remark(&remark, report, ledger);
+    put_part(out, "freed but still held", ledger->held_bytes, whole, remark.text);
+    if (part[LEDGER_MAPPED] > 0)
+        put_part(out, "the program's mappings", part[LEDGER_MAPPED], whole, "");
+    put_part(out, "code, stacks, files", part[LEDGER_FILES] + part[LEDGER_STACKS] + part[LEDGER_SHARED]
+             + part[LEDGER_METADATA], whole, "");
+    put_part(out, "heapmark itself", part[LEDGER_SELF], whole, "");
+    if (part[LEDGER_UNEXPLAINED] != 0)
+        put_part(out, "unexplained", part[LEDGER_UNEXPLAINED], whole, "");
+    strbuf_free(&remark);
+}
+
+/* Without a census only what was counted is known. */
+static void put_parts_uncounted(struct strbuf *out, const struct report *report)
+{
+    const struct profile *profile = report->profile;
+    struct strbuf remark = STRBUF_INIT;
+    int64_t live = profile->sum[PROFILE_HEAP].live_bytes;
+    int64_t rss = (int64_t)profile->rss.last_bytes, self = (int64_t)profile->rss.self_bytes;
+
+    put_live_remark(&remark, profile);
+    put_part(out, "live blocks", live, profile->rss.last_bytes, remark.text);
+    if (rss > live + self)
+        put_part(out, "everything else", rss - live - self, profile->rss.last_bytes,
+                 "held, mappings, code: no census told them apart");
+    put_part(out, "heapmark itself", self, profile->rss.last_bytes, "");
+    strbuf_free(&remark);
+}
+
+/* Words wrapped at the width, continued under the first. */
+static void put_wrapped(struct strbuf *out, const char *label, const char *text, unsigned width)
+{
+    size_t indent = plain_width(label), column = indent;
+    strbuf_put(out, label);
+    for (const char *word = text; *word; ) {
+        size_t length = strcspn(word, " ");
+        struct strbuf one = STRBUF_INIT;
+        strbuf_put_n(&one, word, length);
+        size_t columns = plain_width(one.text);
+        if (column > indent && column + columns + 1 > width) {
+            strbuf_char(out, '\n');
+            strbuf_fill(out, ' ', indent);
+            column = indent;
+        }
+        if (column > indent) {
+            strbuf_char(out, ' ');
+            column++;
+        }
+        strbuf_put(out, one.text);
+        column += columns;
+        word += length;
+        word += strspn(word, " ");
+        strbuf_free(&one);
+    }
+    strbuf_char(out, '\n');
+}
+
+static void put_findings(struct strbuf *out, const struct report *report, const struct sites_view *view)
+{
+    const struct verdict *verdict = report->verdict;
+    struct strbuf text = STRBUF_INIT;
+
+    strbuf_char(out, '\n');
+    for (size_t i = 0; i < verdict->count && i < 3; i++) {
+        strbuf_clear(&text);
+        findings_sentence(&text, report, view, &verdict->finding[i]);
+        put_wrapped(out, i == 0 ? "  why      " : "  also     ", text.text, view->options->width);
+        strbuf_clear(&text);
+        findings_step(&text, report, view, &verdict->finding[i]);
+        if (text.length)
+            put_wrapped(out, "  to do    ", text.text, view->options->width);
+    }
+    strbuf_free(&text);
+}
+
+void overview_verdict(struct strbuf *out, const struct report *report, const struct sites_view *view)
+{
+    const struct ledger *ledger = ledgers_newest(report->ledgers);
+    put_process(out, report, view);
+    put_rss(out, report, view, ledger);
+    if (ledger)
+        put_parts(out, report, ledger);
+    else
+        put_parts_uncounted(out, report);
+    put_findings(out, report, view);
+}
+
+/* ---- the ledger --------------------------------------------------------------------------------- */
+
+static const struct {
+    enum ledger_part part;
+    const char *label;
+    const char *remark;
+} ledger_rows[] = {
+    { LEDGER_LIVE, "live, as requested", "" },
+    { LEDGER_SLACK, "live, rounding up", "and chunk headers" },
+    { LEDGER_RETURNABLE, "held, returnable", "whole free pages: malloc_trim(0) returns them" },
+    { LEDGER_TOP, "held, top", "returnable, kept by the trim threshold" },
+    { LEDGER_PARTIAL, "held, partial", "free bytes on pages that a live block shares" },
+    { LEDGER_EDGE, "held, edge", "whole pages at the edge of a free chunk" },
+    { LEDGER_CACHED, "held, cached", "freed blocks in the allocator's caches" },
+    { LEDGER_STUCK_TOP, "held, stuck top", "tops of thread arenas: malloc_trim never trims them" },
+    { LEDGER_ARENA, "held, arena", "interpreter arenas that a live object keeps" },
+    { LEDGER_FOREIGN, "held, foreign", "another allocator's cache" },
+    { LEDGER_UNUSED, "held, never used", "resident, but no block was ever there" },
+    { LEDGER_METADATA, "allocator's own", "" },
+    { LEDGER_MAPPED, "mappings", "anonymous, by the program itself" },
+    { LEDGER_FILES, "files", "code and data of modules, mapped files" },
+    { LEDGER_SHARED, "shared memory", "" },
+    { LEDGER_STACKS, "stacks", "" },
+    { LEDGER_SELF, "heapmark itself", "" },
+    { LEDGER_UNEXPLAINED, "unexplained", "" },
+};
+
+static const char *ledger_moment(enum ledger_kind kind)
+{
+    switch (kind) {
+    case LEDGER_AT_EXIT: return "at exit";
+    case LEDGER_AT_REQUEST: return "at a request";
+    case LEDGER_AT_MARK: return "at a mark";
+    case LEDGER_BEFORE_TRIM: return "before a trim";
+    case LEDGER_AFTER_TRIM: return "after a trim";
+    case LEDGER_AT_PEAK: return "at an RSS peak";
+    case LEDGER_AT_DROP: return "after a large fall";
+    default: return "once";
+    }
+}
+
+static void put_ledger_row(struct strbuf *out, const struct sites_view *view, size_t row, const struct ledger *ledger,
+                           const struct ledger *peak)
+{
+    int64_t bytes = ledger->part[ledger_rows[row].part];
+    int64_t then = peak ? peak->part[ledger_rows[row].part] : 0;
+    char a[UNITS_BYTES];
+
+    if (bytes == 0 && then == 0)
+        return;
+    strbuf_printf(out, "  %-*s %11s", LABEL_COLUMNS, ledger_rows[row].label, units_size(a, bytes));
+    if (peak)
+        strbuf_printf(out, " %11s", units_size(a, then));
+    if (*ledger_rows[row].remark) {
+        strbuf_put(out, "   ");
+        style_put(out, view->options->color, STYLE_FAINT, ledger_rows[row].remark);
+    }
+    strbuf_char(out, '\n');
+}
+
+void overview_ledger(struct strbuf *out, const struct report *report, const struct sites_view *view)
+{
+    const struct ledger *ledger = ledgers_newest(report->ledgers), *peak = ledgers_at_peak(report->ledgers);
+    struct strbuf title = STRBUF_INIT;
+    char a[UNITS_BYTES], b[UNITS_BYTES];
+
+    if (!ledger)
+        return;
+    if (peak == ledger)
+        peak = NULL;
+    strbuf_printf(&title, "Where RSS is: census %s, %s in (it took %s)", ledger_moment(ledger->kind),
+                  units_duration(a, ledger->time_ns), units_duration(b, ledger->cost_ns));
+    put_title(out, view, title.text);
+    strbuf_free(&title);
+    if (peak)
+        strbuf_printf(out, "  %-*s %11s %11s\n", LABEL_COLUMNS, "", "NOW", "AT PEAK");
+    for (size_t i = 0; i < sizeof ledger_rows / sizeof *ledger_rows; i++)
+        put_ledger_row(out, view, i, ledger, peak);
+    strbuf_printf(out, "  %-*s %11s", LABEL_COLUMNS, "sum", units_size(a, ledger->sum_bytes));
+    if (peak)
+        strbuf_printf(out, " %11s", units_size(a, peak->sum_bytes));
+    strbuf_put(out, "   ");
+    if (ledger->sum_bytes == (int64_t)ledger->rss_bytes)
+        style_put(out, view->options->color, STYLE_FAINT, "= VmRSS of that instant");
+    else
+        strbuf_printf(out, "VmRSS of that instant: %s", units_size(a, (int64_t)ledger->rss_bytes));
+    strbuf_char(out, '\n');
+}
+
+/* ---- pins --------------------------------------------------------------------------------------- */
+
+static const char *pin_note(const struct ledger_pin *pin)
+{
+    if (pin->kind == LEDGER_PIN_PAGES)
+        return pin->returnable ? "shares pages; malloc_trim(0) returns the gain" : "shares pages";
+    if (pin->kind == LEDGER_PIN_TOP_CACHED)
+        return "a cached free chunk under the top of the heap";
+    if (pin->returnable)
+        return pin->returns_itself ? "top of the heap; returns by itself when freed, or by malloc_trim(0)"
+                                   : "top of the heap; malloc_trim(0) returns it while the block lives";
+    return pin->returns_itself ? "top of the heap; returns by itself when freed" : "top of the heap; needs a trim";
+}
+
+void overview_pins(struct strbuf *out, const struct report *report, const struct sites_view *view)
+{
+    const struct ledger *ledger = ledgers_newest(report->ledgers);
+    const struct report_options *options = view->options;
+    size_t limit = options->full ? SIZE_MAX : PINS_SHOWN;
+    char a[UNITS_BYTES], b[UNITS_BYTES], c[UNITS_BYTES];
+
+    if (!ledger || ledger->pin_count == 0)
+        return;
+    put_title(out, view, "What stands in the way: freeing these live blocks would let go");
+    style_begin(out, options->color, STYLE_FAINT);
+    strbuf_printf(out, "%11s %11s %11s  %s", "GAIN", "TOGETHER", "BLOCKS", "WHERE");
+    style_end(out, options->color, STYLE_FAINT);
+    strbuf_char(out, '\n');
+    for (size_t i = 0; i < ledger->pin_count && i < limit; i++) {
+        const struct ledger_pin *pin = &ledger->pins[i];
+        strbuf_printf(out, "%11s %11s %11s  ", units_size(a, (int64_t)pin->gain_bytes),
+                      units_size(b, (int64_t)pin->cumulative_bytes), units_count(c, (int64_t)pin->blocks));
+        style_begin(out, options->color, STYLE_STRONG);
+        sites_where(out, view, pin->site, options->width - 37);
+        style_end(out, options->color, STYLE_STRONG);
+        strbuf_printf(out, "\n%37s  ", "");
+        style_begin(out, options->color, STYLE_FAINT);
+        strbuf_printf(out, "%s in all; %s", units_size(a, (int64_t)pin->bytes), pin_note(pin));
+        if (pin->arena != 0)
+            strbuf_printf(out, " (arena %" PRIu32 ")", pin->arena);
+        style_end(out, options->color, STYLE_FAINT);
+        strbuf_char(out, '\n');
+    }
+    if (ledger->pin_count > limit) {
+        style_begin(out, options->color, STYLE_FAINT);
+        strbuf_printf(out, "%37s  %zu more sets with --full", "", ledger->pin_count - limit);
+        style_end(out, options->color, STYLE_FAINT);
+        strbuf_char(out, '\n');
+    }
+}
+
+/* ---- along time --------------------------------------------------------------------------------- */
+
+static void put_phases(struct strbuf *out, const struct report *report, const struct sites_view *view)
+{
+    const struct history *history = report->history;
+    char a[UNITS_BYTES], b[UNITS_BYTES], c[UNITS_BYTES], d[UNITS_BYTES], e[UNITS_BYTES];
+
+    if (history->phase_count == 0)
+        return;
+    put_title(out, view, "Phases");
+    style_begin(out, view->options->color, STYLE_FAINT);
+    strbuf_printf(out, "%9s %9s %12s %12s %12s  %s", "FROM", "TOOK", "LIVE AT END", "LIVE PEAK", "RSS PEAK", "PHASE");
+    style_end(out, view->options->color, STYLE_FAINT);
+    strbuf_char(out, '\n');
+    for (size_t i = 0; i < history->phase_count; i++) {
+        const struct history_phase *phase = &history->phases[i];
+        strbuf_printf(out, "%9s %9s %12s %12s %12s  %*s", units_duration(a, phase->begin_ns),
+                      units_duration(b, phase->end_ns > phase->begin_ns ? phase->end_ns - phase->begin_ns : 0),
+                      units_size(c, phase->live_end_bytes), units_size(d, phase->live_peak_bytes),
+                      phase->rss_peak_bytes ? units_size(e, (int64_t)phase->rss_peak_bytes) : "-",
+                      (int)(phase->depth < 10 ? phase->depth : 10) * 2, "");
+        strbuf_put(out, phase->between_marks ? "after " : "");
+        plain_cut_middle(out, phase->label, 40);
+        strbuf_put(out, phase->open && !phase->between_marks ? " (not ended)" : "");
+        strbuf_char(out, '\n');
+    }
+}
+
+static void put_trims(struct strbuf *out, const struct report *report, const struct sites_view *view)
+{
+    const struct history *history = report->history;
+    char a[UNITS_BYTES], b[UNITS_BYTES], c[UNITS_BYTES], d[UNITS_BYTES], e[UNITS_BYTES];
+
+    if (history->trim_count == 0)
+        return;
+    put_title(out, view, "Trims");
+    style_begin(out, view->options->color, STYLE_FAINT);
+    strbuf_printf(out, "%9s %12s %12s %12s %9s", "AT", "RSS BEFORE", "PREDICTED", "RETURNED", "TOOK");
+    style_end(out, view->options->color, STYLE_FAINT);
+    strbuf_char(out, '\n');
+    for (size_t i = 0; i < history->trim_count; i++) {
+        const struct history_trim *trim = &history->trims[i];
+        strbuf_printf(out, "%9s %12s %12s %12s %9s\n", units_duration(a, trim->time_ns),
+                      units_size(b, (int64_t)trim->rss_before_bytes), units_size(c, (int64_t)trim->forecast_bytes),
+                      units_size(d, (int64_t)(trim->rss_before_bytes - trim->rss_after_bytes)),
+                      units_duration(e, trim->duration_ns));
+    }
+}
+
+void overview_history(struct strbuf *out, const struct report *report, const struct sites_view *view)
+{
+    put_phases(out, report, view);
+    put_trims(out, report, view);
+}
+
+/* ---- doubts ------------------------------------------------------------------------------------- */
+
+static void doubt(struct strbuf *out, const struct sites_view *view, bool *any, const char *sentence)
+{
+    if (!*any)
+        put_title(out, view, "To bear in mind");
+    *any = true;
+    put_wrapped(out, "  - ", sentence, view->options->width);
+}
+
+static void doubt_count(struct strbuf *out, const struct sites_view *view, bool *any, uint64_t count,
+                        const char *sentence)
+{
+    struct strbuf text = STRBUF_INIT;
+    char a[UNITS_BYTES];
+    if (count == 0)
+        return;
+    strbuf_printf(&text, "%s %s", units_count(a, (int64_t)count), sentence);
+    doubt(out, view, any, text.text);
+    strbuf_free(&text);
+}
+
+static void doubt_ledger(struct strbuf *out, const struct report *report, const struct sites_view *view, bool *any)
+{
+    const struct ledger *ledger = ledgers_newest(report->ledgers);
+    struct strbuf text = STRBUF_INIT;
+    char a[UNITS_BYTES];
+
+    if (!ledger) {
+        doubt(out, view, any, "no census was taken: held memory and its causes are unknown");
+        return;
+    }
+    if (report->life == REPORT_KILLED && report->profile->process.ran_ns > ledger->time_ns + 1000000000) {
+        strbuf_printf(&text, "the census was taken %s before the process was killed",
+                      units_duration(a, report->profile->process.ran_ns - ledger->time_ns));
+        doubt(out, view, any, text.text);
+    }
+    if (ledger->moving)
+        doubt(out, view, any, "the heap was changing while the census was taken: its parts are of different instants");
+    if (!ledger->closed)
+        doubt(out, view, any, "a check of the census did not close: its numbers on held memory are not certain");
+    if (ledger->chunks_unknown)
+        doubt(out, view, any, "the allocator is not glibc's: what is free inside it cannot be told, pages only");
+    if (!ledger->walked && !ledger->chunks_unknown)
+        doubt(out, view, any, "the heap's chunks could not all be walked: the forecast of malloc_trim is an upper "
+              "bound, up to 2 MiB a thread too high");
+    if (ledger->huge_bytes) {
+        strbuf_clear(&text);
+        strbuf_printf(&text, "%s of the heap are huge pages: after a trim the kernel may fill the holes again, unless "
+                      "/sys/kernel/mm/transparent_hugepage/khugepaged/max_ptes_none is 0",
+                      units_size(a, (int64_t)ledger->huge_bytes));
+        doubt(out, view, any, text.text);
+    }
+    if (ledger->swap_bytes) {
+        strbuf_clear(&text);
+        strbuf_printf(&text, "%s of the process are swapped out and not part of RSS",
+                      units_size(a, (int64_t)ledger->swap_bytes));
+        doubt(out, view, any, text.text);
+    }
+    strbuf_free(&text);
+}
+
+void overview_doubts(struct strbuf *out, const struct report *report, const struct sites_view *view)
+{
+    const struct profile_losses *losses = &report->profile->losses;
+    const struct profile_process *process = &report->profile->process;
+    struct strbuf text = STRBUF_INIT;
+    bool any = false;
+    char a[UNITS_BYTES], b[UNITS_BYTES];
+
+    if (process->stop_reason) {
+        strbuf_printf(&text, "new stacks were no longer recorded: %s; all counts go on", process->stop_reason);
+        doubt(out, view, &any, text.text);
+    }
+    for (size_t i = 0; i < report->history->note_count; i++)
+        if (report->history->notes[i].kind == HISTORY_DEGRADED) {
+            strbuf_clear(&text);
+            plain_put(&text, report->history->notes[i].text);
+            doubt(out, view, &any, text.text);
+        }
+    doubt_count(out, view, &any, losses->sites, "stacks were not recorded; their blocks are counted together");
+    doubt_count(out, view, &any, losses->events, "events did not fit into the log");
+    doubt_count(out, view, &any, losses->reentrant, "allocations by a signal handler inside the allocator were not counted");
+    doubt_count(out, view, &any, losses->stale_live, "frees were missed, and found out when the memory was used again");
+    doubt_count(out, view, &any, losses->incomplete_stacks, "stacks end early: a frame had no unwind information");
+    doubt_count(out, view, &any, losses->cut_stacks, "stacks were deeper than the limit: their root side is missing");
+    if (losses->verify_wrong) {
+        strbuf_clear(&text);
+        strbuf_printf(&text, "%s of %s stacks differed from the reference unwinder's",
+                      units_count(a, (int64_t)losses->verify_wrong), units_count(b, (int64_t)losses->verify_checked));
+        doubt(out, view, &any, text.text);
+    }
+    if (report->profile->heap.error_bytes > (uint64_t)report->profile->heap.peak_bytes / 100) {
+        strbuf_clear(&text);
+        strbuf_printf(&text, "threads report their bytes in steps: the heap's peak may be %s off",
+                      units_size(a, (int64_t)report->profile->heap.error_bytes));
+        doubt(out, view, &any, text.text);
+    }
+    if (report->profile->heap.inherited_blocks) {
+        strbuf_clear(&text);
+        strbuf_printf(&text, "%s blocks of %s were inherited from the parent at the fork and are not counted here",
+                      units_count(a, (int64_t)report->profile->heap.inherited_blocks),
+                      units_size(b, (int64_t)report->profile->heap.inherited_bytes));
+        doubt(out, view, &any, text.text);
+    }
+    doubt_ledger(out, report, view, &any);
+    strbuf_free(&text);
+}

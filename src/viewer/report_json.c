@@ -1,0 +1,541 @@
+/* SPDX-License-Identifier: MIT */
+#include "viewer/report.h"
+
+/*
+ * "heapmark-report", version 1: docs/heapmark.1 describes its keys.  A key is only ever added; the version is raised
+ * when one changes its meaning or goes.  Sizes are bytes, times seconds since the start of the recording.
+ */
+
+#include "analysis/history.h"
+#include "analysis/ledger.h"
+#include "analysis/profile.h"
+#include "analysis/verdict.h"
+#include "base/array.h"
+#include "base/strbuf.h"
+#include "base/xalloc.h"
+#include "viewer/filter.h"
+#include "viewer/findings.h"
+#include "viewer/json.h"
+#include "viewer/names.h"
+#include "viewer/sites.h"
+#include <stdlib.h>
+
+struct writer {
+    struct json *json;
+    const struct report *report;
+    const struct report_options *options;
+    struct names *names;
+    struct sites_view view;
+    uint32_t *place;                    /* by frame of the profile: 1 + its place in "frames", 0 = not there */
+    size_t place_count;
+    ARRAY_OF(uint32_t) frames;          /* ids in the order of "frames" */
+};
+
+static void put_process(struct writer *writer)
+{
+    const struct profile_process *process = &writer->report->profile->process;
+    struct json *json = writer->json;
+
+    json_string(json, "recording", process->path);
+    json_open(json, "process", '{');
+    json_uint(json, "pid", process->pid);
+    json_uint(json, "ppid", process->ppid);
+    json_uint(json, "root_pid", process->root_pid);
+    json_bool(json, "forked", process->forked);
+    json_string(json, "exe", process->exe);
+    json_string(json, "command", process->command);
+    json_string(json, "cwd", process->cwd);
+    json_string(json, "host", process->host);
+    json_string(json, "libc", process->libc);
+    json_seconds(json, "started_at", process->start_realtime_ns);
+    json_seconds(json, "ran", process->ran_ns);
+    json_string(json, "state", report_state_name(writer->report));
+    json_int(json, "exit_status", process->exit_status);
+    json_uint(json, "threads", process->thread_count);
+    json_close(json, '}');
+    json_open(json, "settings", '{');
+    json_string(json, "heapmark", process->tool_version);
+    json_string(json, "options", process->options);
+    json_string(json, "unwinder", process->unwinder);
+    json_uint(json, "depth_max", process->depth_max);
+    json_uint(json, "sample_bytes", process->sample_bytes);
+    json_uint(json, "page_bytes", process->page_bytes);
+    json_close(json, '}');
+}
+
+static void put_losses(struct writer *writer)
+{
+    const struct profile_losses *losses = &writer->report->profile->losses;
+    struct json *json = writer->json;
+
+    json_open(json, "losses", '{');
+    json_string(json, "stopped", writer->report->profile->process.stop_reason);
+    json_uint(json, "sites", losses->sites);
+    json_uint(json, "events", losses->events);
+    json_uint(json, "reentrant", losses->reentrant);
+    json_uint(json, "unknown_frees", losses->unknown_frees);
+    json_uint(json, "stale_live", losses->stale_live);
+    json_uint(json, "cut_stacks", losses->cut_stacks);
+    json_uint(json, "incomplete_stacks", losses->incomplete_stacks);
+    json_uint(json, "foreign_forks", losses->foreign_forks);
+    json_uint(json, "verify_checked", losses->verify_checked);
+    json_uint(json, "verify_wrong", losses->verify_wrong);
+    json_close(json, '}');
+}
+
+static void put_rss(struct writer *writer)
+{
+    const struct profile_rss *rss = &writer->report->profile->rss;
+    struct json *json = writer->json;
+
+    json_open(json, "rss", '{');
+    json_uint(json, "start_bytes", rss->start_bytes);
+    json_uint(json, "last_bytes", rss->last_bytes);
+    json_seconds(json, "last_at", rss->last_ns);
+    json_uint(json, "peak_bytes", rss->peak_bytes);
+    json_seconds(json, "peak_at", rss->peak_ns);
+    json_uint(json, "self_bytes", rss->self_bytes);
+    json_close(json, '}');
+}
+
+static void put_sum(struct json *json, const char *key, const struct profile_sum *sum, const struct profile_heap *heap)
+{
+    json_open(json, key, '{');
+    json_uint(json, "sites", sum->sites);
+    json_uint(json, "allocations", sum->allocations);
+    json_uint(json, "allocated_bytes", sum->allocated_bytes);
+    json_uint(json, "frees", sum->frees);
+    json_uint(json, "freed_bytes", sum->freed_bytes);
+    json_uint(json, "temporary", sum->temporary);
+    json_int(json, "live_blocks", sum->live_blocks);
+    json_int(json, "live_bytes", sum->live_bytes);
+    json_int(json, "slack_bytes", sum->slack_bytes);
+    if (heap) {
+        json_int(json, "peak_bytes", heap->peak_bytes);
+        json_int(json, "peak_blocks", heap->peak_blocks);
+        json_seconds(json, "peak_at", heap->peak_ns);
+        json_uint(json, "peak_error_bytes", heap->error_bytes);
+        json_uint(json, "inherited_blocks", heap->inherited_blocks);
+        json_uint(json, "inherited_bytes", heap->inherited_bytes);
+    }
+    json_close(json, '}');
+}
+
+/* ---- verdict and ledger ------------------------------------------------------------------------- */
+
+static void put_verdict(struct writer *writer)
+{
+    const struct verdict *verdict = writer->report->verdict;
+    struct json *json = writer->json;
+    struct strbuf text = STRBUF_INIT;
+
+    json_string(json, "verdict", verdict_kind_name(verdict->finding[0].kind));
+    json_open(json, "findings", '[');
+    for (size_t i = 0; i < verdict->count; i++) {
+        const struct verdict_finding *finding = &verdict->finding[i];
+        json_open(json, NULL, '{');
+        json_string(json, "kind", verdict_kind_name(finding->kind));
+        json_uint(json, "bytes", finding->bytes);
+        if (finding->site == VERDICT_NO_SITE)
+            json_null(json, "site");
+        else
+            json_uint(json, "site", finding->site);
+        json_uint(json, "site_blocks", finding->site_blocks);
+        json_uint(json, "site_bytes", finding->site_bytes);
+        json_uint(json, "gain_bytes", finding->gain_bytes);
+        json_uint(json, "sites", finding->sites);
+        json_string(json, "step", verdict_step_name(finding->step));
+        json_uint(json, "step_bytes", finding->step_bytes);
+        strbuf_clear(&text);
+        findings_sentence(&text, writer->report, &writer->view, finding);
+        json_string(json, "sentence", text.text);
+        strbuf_clear(&text);
+        findings_step(&text, writer->report, &writer->view, finding);
+        json_string(json, "advice", text.text);
+        json_close(json, '}');
+    }
+    json_close(json, ']');
+    strbuf_free(&text);
+}
+
+static const char *const part_names[LEDGER_PARTS] = {
+    [LEDGER_LIVE] = "live", [LEDGER_SLACK] = "slack", [LEDGER_RETURNABLE] = "held_returnable",
+    [LEDGER_TOP] = "held_top", [LEDGER_PARTIAL] = "held_partial", [LEDGER_EDGE] = "held_edge",
+    [LEDGER_CACHED] = "held_cached", [LEDGER_STUCK_TOP] = "held_stuck_top", [LEDGER_ARENA] = "held_arena",
+    [LEDGER_FOREIGN] = "held_foreign", [LEDGER_UNUSED] = "held_never_used", [LEDGER_METADATA] = "metadata",
+    [LEDGER_MAPPED] = "mapped", [LEDGER_FILES] = "files", [LEDGER_SHARED] = "shared", [LEDGER_STACKS] = "stacks",
+    [LEDGER_SELF] = "heapmark", [LEDGER_UNEXPLAINED] = "unexplained",
+};
+
+static const char *ledger_kind_name(enum ledger_kind kind)
+{
+    static const char *const names[] = {
+        [LEDGER_AT_EXIT] = "exit", [LEDGER_AT_REQUEST] = "request", [LEDGER_AT_MARK] = "mark",
+        [LEDGER_BEFORE_TRIM] = "before-trim", [LEDGER_AFTER_TRIM] = "after-trim", [LEDGER_AT_PEAK] = "rss-peak",
+        [LEDGER_AT_DROP] = "drop", [LEDGER_AT_OTHER] = "other",
+    };
+    return names[kind];
+}
+
+static void put_pins(struct json *json, const struct ledger *ledger)
+{
+    static const char *const kinds[] = {
+        [LEDGER_PIN_TOP] = "top", [LEDGER_PIN_TOP_CACHED] = "top-cached", [LEDGER_PIN_PAGES] = "pages",
+    };
+    json_open(json, "pins", '[');
+    for (size_t i = 0; i < ledger->pin_count; i++) {
+        const struct ledger_pin *pin = &ledger->pins[i];
+        json_open_line(json, NULL, '{');
+        json_string(json, "kind", kinds[pin->kind]);
+        json_uint(json, "site", pin->site);
+        json_uint(json, "arena", pin->arena);
+        json_uint(json, "blocks", pin->blocks);
+        json_uint(json, "bytes", pin->bytes);
+        json_uint(json, "gain_bytes", pin->gain_bytes);
+        json_uint(json, "cumulative_bytes", pin->cumulative_bytes);
+        json_bool(json, "returns_itself", pin->returns_itself);
+        json_bool(json, "returnable", pin->returnable);
+        json_address(json, "address", pin->address);
+        json_uint(json, "largest_bytes", pin->largest_bytes);
+        json_close(json, '}');
+    }
+    json_close(json, ']');
+}
+
+static void put_ledger(struct json *json, const struct ledger *ledger)
+{
+    json_open(json, NULL, '{');
+    json_string(json, "kind", ledger_kind_name(ledger->kind));
+    json_string(json, "label", ledger->label);
+    json_seconds(json, "at", ledger->time_ns);
+    json_seconds(json, "took", ledger->cost_ns);
+    json_bool(json, "walked", ledger->walked);
+    json_bool(json, "moving", ledger->moving);
+    json_bool(json, "closed", ledger->closed);
+    json_bool(json, "chunks_unknown", ledger->chunks_unknown);
+    json_bool(json, "rows_cut", ledger->rows_cut);
+    json_uint(json, "rss_bytes", ledger->rss_bytes);
+    json_int(json, "sum_bytes", ledger->sum_bytes);
+    json_int(json, "held_bytes", ledger->held_bytes);
+    json_open(json, "parts", '{');
+    for (unsigned i = 0; i < LEDGER_PARTS; i++)
+        json_int(json, part_names[i], ledger->part[i]);
+    json_close(json, '}');
+    json_uint(json, "forecast_bytes", ledger->forecast_bytes);
+    json_uint(json, "forecast_map_bytes", ledger->forecast_map_bytes);
+    json_uint(json, "forecast_walk_bytes", ledger->forecast_walk_bytes);
+    json_uint(json, "would_map_bytes", ledger->would_map_bytes);
+    json_uint(json, "trim_threshold_bytes", ledger->trim_threshold_bytes);
+    json_uint(json, "rss_anon_bytes", ledger->rss_anon_bytes);
+    json_uint(json, "rss_file_bytes", ledger->rss_file_bytes);
+    json_uint(json, "rss_shmem_bytes", ledger->rss_shmem_bytes);
+    json_uint(json, "rss_peak_bytes", ledger->rss_peak_bytes);
+    json_uint(json, "swap_bytes", ledger->swap_bytes);
+    json_uint(json, "vm_bytes", ledger->vm_bytes);
+    json_uint(json, "huge_bytes", ledger->huge_bytes);
+    json_uint(json, "heap_extent_bytes", ledger->heap_extent_bytes);
+    json_uint(json, "heap_resident_bytes", ledger->heap_resident_bytes);
+    json_uint(json, "held_page_bytes", ledger->held_page_bytes);
+    json_uint(json, "live_blocks", ledger->live_blocks);
+    json_uint(json, "nonresident_live_bytes", ledger->nonresident_live_bytes);
+    json_uint(json, "arenas", ledger->arena_count);
+    json_uint(json, "heaps", ledger->heap_count);
+    json_open_line(json, "identities", '[');
+    for (size_t i = 0; i < sizeof ledger->identity / sizeof *ledger->identity; i++)
+        json_int(json, NULL, ledger->identity[i]);
+    json_close(json, ']');
+    put_pins(json, ledger);
+    json_close(json, '}');
+}
+
+/* ---- along time --------------------------------------------------------------------------------- */
+
+static void put_phases(struct json *json, const struct history *history)
+{
+    json_open(json, "phases", '[');
+    for (size_t i = 0; i < history->phase_count; i++) {
+        const struct history_phase *phase = &history->phases[i];
+        json_open_line(json, NULL, '{');
+        json_string(json, "label", phase->label);
+        json_bool(json, "between_marks", phase->between_marks);
+        json_bool(json, "open", phase->open);
+        json_uint(json, "depth", phase->depth);
+        json_seconds(json, "begin", phase->begin_ns);
+        json_seconds(json, "end", phase->end_ns);
+        json_int(json, "live_begin_bytes", phase->live_begin_bytes);
+        json_int(json, "live_end_bytes", phase->live_end_bytes);
+        json_int(json, "live_peak_bytes", phase->live_peak_bytes);
+        json_uint(json, "rss_begin_bytes", phase->rss_begin_bytes);
+        json_uint(json, "rss_end_bytes", phase->rss_end_bytes);
+        json_uint(json, "rss_peak_bytes", phase->rss_peak_bytes);
+        json_uint(json, "samples", phase->samples);
+        json_close(json, '}');
+    }
+    json_close(json, ']');
+}
+
+static void put_marks_and_trims(struct json *json, const struct history *history)
+{
+    json_open(json, "marks", '[');
+    for (size_t i = 0; i < history->mark_count; i++) {
+        json_open_line(json, NULL, '{');
+        json_string(json, "label", history->marks[i].label);
+        json_seconds(json, "at", history->marks[i].time_ns);
+        json_int(json, "live_bytes", history->marks[i].live_bytes);
+        json_uint(json, "rss_bytes", history->marks[i].rss_bytes);
+        json_close(json, '}');
+    }
+    json_close(json, ']');
+    json_open(json, "trims", '[');
+    for (size_t i = 0; i < history->trim_count; i++) {
+        const struct history_trim *trim = &history->trims[i];
+        json_open_line(json, NULL, '{');
+        json_seconds(json, "at", trim->time_ns);
+        json_seconds(json, "took", trim->duration_ns);
+        json_uint(json, "rss_before_bytes", trim->rss_before_bytes);
+        json_uint(json, "rss_after_bytes", trim->rss_after_bytes);
+        json_int(json, "returned_bytes", (int64_t)(trim->rss_before_bytes - trim->rss_after_bytes));
+        json_uint(json, "forecast_bytes", trim->forecast_bytes);
+        json_close(json, '}');
+    }
+    json_close(json, ']');
+}
+
+static void put_history(struct writer *writer)
+{
+    static const char *const notes[] = {
+        [HISTORY_FORK] = "fork", [HISTORY_EXEC] = "exec", [HISTORY_EXEC_FAILED] = "exec-failed",
+        [HISTORY_DEGRADED] = "degraded",
+    };
+    const struct history *history = writer->report->history;
+    struct json *json = writer->json;
+
+    put_phases(json, history);
+    put_marks_and_trims(json, history);
+    json_open(json, "notes", '[');
+    for (size_t i = 0; i < history->note_count; i++) {
+        json_open_line(json, NULL, '{');
+        json_string(json, "kind", notes[history->notes[i].kind]);
+        json_seconds(json, "at", history->notes[i].time_ns);
+        json_uint(json, "number", history->notes[i].number);
+        json_string(json, "text", history->notes[i].text);
+        json_close(json, '}');
+    }
+    json_close(json, ']');
+    json_open(json, "timeline", '{');
+    json_seconds(json, "interval", history->interval_ns);
+    json_string(json, "columns", "at, live_bytes, live_bytes_max, rss_bytes, rss_bytes_max, mapped_bytes");
+    json_open(json, "samples", '[');
+    for (size_t i = 0; i < history->sample_count; i++) {
+        const struct history_sample *sample = &history->samples[i];
+        json_open_line(json, NULL, '[');
+        json_seconds(json, NULL, sample->time_ns);
+        json_int(json, NULL, sample->live_bytes);
+        json_int(json, NULL, sample->live_bytes_max);
+        json_uint(json, NULL, sample->rss_bytes);
+        json_uint(json, NULL, sample->rss_bytes_max);
+        json_uint(json, NULL, sample->mapped_bytes);
+        json_close(json, ']');
+    }
+    json_close(json, ']');
+    json_close(json, '}');
+}
+
+static void put_sizes(struct writer *writer)
+{
+    const struct profile *profile = writer->report->profile;
+    struct json *json = writer->json;
+
+    json_open(json, "sizes", '[');
+    for (unsigned i = 0; i < PROFILE_SIZE_CLASSES; i++) {
+        uint64_t from, to;
+        if (profile->size_class[i] == 0)
+            continue;
+        profile_size_class(i, &from, &to);
+        json_open_line(json, NULL, '{');
+        json_uint(json, "from", from);
+        if (to == UINT64_MAX)
+            json_null(json, "to");
+        else
+            json_uint(json, "to", to);
+        json_uint(json, "allocations", profile->size_class[i]);
+        json_close(json, '}');
+    }
+    json_close(json, ']');
+}
+
+/* ---- sites and frames --------------------------------------------------------------------------- */
+
+static uint32_t place_of(struct writer *writer, uint32_t frame)
+{
+    if (frame >= writer->place_count) {
+        size_t count = frame + frame / 2 + 64;
+        writer->place = xreallocarray(writer->place, count, sizeof *writer->place);
+        for (size_t i = writer->place_count; i < count; i++)
+            writer->place[i] = 0;
+        writer->place_count = count;
+    }
+    if (writer->place[frame] == 0) {
+        array_push(&writer->frames, frame);
+        writer->place[frame] = (uint32_t)writer->frames.count;
+    }
+    return writer->place[frame] - 1;
+}
+
+static void put_site(struct writer *writer, const struct profile_site *site)
+{
+    static const char *const kinds[] = { "heap", "mapping", "break" };
+    struct json *json = writer->json;
+    struct strbuf where = STRBUF_INIT;
+    struct profile_frame frame;
+
+    json_open(json, NULL, '{');
+    json_uint(json, "id", site->id);
+    json_string(json, "kind", kinds[site->kind]);
+    sites_where(&where, &writer->view, site->id, 1000);
+    json_string(json, "where", where.text);
+    strbuf_free(&where);
+    json_open_line(json, "stack", '[');
+    for (uint32_t id = site->frame; profile_frame(writer->report->profile, id, &frame); id = frame.parent)
+        json_uint(json, NULL, place_of(writer, id));
+    json_close(json, ']');
+    if (site->cut || site->incomplete || site->guessed) {
+        json_bool(json, "cut", site->cut);
+        json_bool(json, "incomplete", site->incomplete);
+        json_bool(json, "guessed", site->guessed);
+    }
+    json_seconds(json, "first_at", site->first_ns);
+    json_uint(json, "allocations", site->allocations);
+    json_uint(json, "allocated_bytes", site->allocated_bytes);
+    json_uint(json, "frees", site->frees);
+    json_uint(json, "freed_bytes", site->freed_bytes);
+    json_uint(json, "temporary", site->temporary);
+    json_int(json, "live_blocks", site->live_blocks);
+    json_int(json, "live_bytes", site->live_bytes);
+    json_int(json, "slack_bytes", site->slack_bytes);
+    json_int(json, "peak_blocks", site->peak_blocks);
+    json_int(json, "peak_bytes", site->peak_bytes);
+    json_int(json, "own_peak_bytes", site->own_peak_bytes);
+    json_seconds(json, "own_peak_at", site->own_peak_ns);
+    json_uint(json, "held_bytes", site->held_bytes);
+    json_uint(json, "held_page_bytes", site->held_page_bytes);
+    json_uint(json, "pin_sole_bytes", site->pin_sole_bytes);
+    json_uint(json, "pin_share_bytes", site->pin_share_bytes);
+    json_uint(json, "mapped_bytes", site->mapped_bytes);
+    json_close(json, '}');
+}
+
+static void put_frame(struct writer *writer, uint32_t id)
+{
+    const struct profile *profile = writer->report->profile;
+    struct json *json = writer->json;
+    struct profile_frame frame;
+
+    if (!profile_frame(profile, id, &frame))
+        return;
+    struct names_stack calls = names_frame(writer->names, id);
+    json_open_line(json, NULL, '{');
+    if (frame.module == PROFILE_NO_MODULE)
+        json_null(json, "module");
+    else
+        json_uint(json, "module", frame.module);
+    json_address(json, "address", frame.address);
+    json_bool(json, "exact", frame.kind == PROFILE_SIGNAL);
+    json_open(json, "calls", '[');
+    for (size_t i = 0; i < calls.count; i++) {
+        json_open(json, NULL, '{');
+        json_string(json, "function", calls.at[i].function);
+        if (calls.at[i].file)
+            json_string(json, "file", calls.at[i].file);
+        if (calls.at[i].line)
+            json_uint(json, "line", calls.at[i].line);
+        json_close(json, '}');
+    }
+    json_close(json, ']');
+    json_close(json, '}');
+}
+
+static void put_modules(struct writer *writer)
+{
+    const struct profile *profile = writer->report->profile;
+    struct json *json = writer->json;
+
+    json_open(json, "modules", '[');
+    for (size_t i = 0; i < profile->module_count; i++) {
+        const struct profile_module *module = &profile->modules[i];
+        json_open_line(json, NULL, '{');
+        json_string(json, "path", module->path);
+        json_hex(json, "build_id", module->build_id, module->build_id_bytes);
+        json_address(json, "base", module->base);
+        json_bool(json, "unloaded", module->unloaded);
+        json_close(json, '}');
+    }
+    json_close(json, ']');
+}
+
+/* By the order asked for; sites whose key is 0 are left out only when one was asked for. */
+static void put_sites(struct writer *writer)
+{
+    const struct profile *profile = writer->report->profile;
+    const struct report_options *options = writer->options;
+    bool sorted = options->sort != RANK_KEYS;
+    size_t limit = options->limit ? options->limit : REPORT_ALL, shown = 0;
+    struct rank rank = sorted ? rank_sites(profile, options->sort, PROFILE_KINDS) : (struct rank){ 0 };
+    size_t count = sorted ? rank.count : profile->site_count;
+
+    json_open(writer->json, "sites", '[');
+    for (size_t i = 0; i < count && shown < limit; i++) {
+        const struct profile_site *site = sorted ? rank.sites[i] : &profile->sites[i];
+        bool untouched = site->allocations == 0 && site->frees == 0 && site->held_bytes == 0;
+        if (untouched || (writer->view.hidden && writer->view.hidden[site->id]))
+            continue;
+        put_site(writer, site);
+        shown++;
+    }
+    json_close(writer->json, ']');
+    rank_free(&rank);
+}
+
+void report_json(const struct report *report, const struct report_options *options, FILE *out)
+{
+    const struct profile *profile = report->profile;
+    struct json document = json_start(out), *json = &document;
+    struct names *names = names_new(profile, options->symbols);
+    bool *hidden = filter_sites(profile, names, options->filter);
+    struct writer writer = { .json = json, .report = report, .options = options, .names = names };
+
+    writer.view = (struct sites_view){ .profile = profile, .names = names, .options = options, .hidden = hidden };
+    for (size_t i = 0; i < profile->site_count; i++)
+        names_want(names, profile->sites[i].frame);
+    names_resolve(names);
+
+    json_open(json, NULL, '{');
+    json_string(json, "format", "heapmark-report");
+    json_uint(json, "version", 1);
+    put_process(&writer);
+    put_losses(&writer);
+    put_rss(&writer);
+    put_sum(json, "heap", &profile->sum[PROFILE_HEAP], &profile->heap);
+    put_sum(json, "mappings", &profile->sum[PROFILE_MAPPING], NULL);
+    put_sum(json, "breaks", &profile->sum[PROFILE_BREAK], NULL);
+    put_verdict(&writer);
+    json_open(json, "ledgers", '[');
+    for (size_t i = 0; i < report->ledgers->count; i++)
+        put_ledger(json, &report->ledgers->at[i]);
+    json_close(json, ']');
+    put_history(&writer);
+    put_sizes(&writer);
+    put_sites(&writer);
+    json_open(json, "frames", '[');
+    for (size_t i = 0; i < writer.frames.count; i++)
+        put_frame(&writer, writer.frames.at[i]);
+    json_close(json, ']');
+    put_modules(&writer);
+    json_close(json, '}');
+    json_end(json);
+
+    array_free(&writer.frames);
+    free(writer.place);
+    free(hidden);
+    names_free(names);
+}

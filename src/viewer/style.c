@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+#include "viewer/style.h"
+
+#include "base/strbuf.h"
+
+void style_begin(struct strbuf *out, bool color, enum style_role role)
+{
+    static const char *const codes[] = {
+        [STYLE_PLAIN] = "", [STYLE_STRONG] = "\033[1m", [STYLE_FAINT] = "\033[2m", [STYLE_TITLE] = "\033[1;36m",
+        [STYLE_WARN] = "\033[33m",
+    };
+    if (color)
+        strbuf_put(out, codes[role]);
+}
+
+void style_end(struct strbuf *out, bool color, enum style_role role)
+{
+    if (color && role != STYLE_PLAIN)
+        strbuf_put(out, "\033[0m");
+}
+
+void style_put(struct strbuf *out, bool color, enum style_role role, const char *text)
+{
+    style_begin(out, color, role);
+    strbuf_put(out, text);
+    style_end(out, color, role);
+}
