@@ -300,8 +300,8 @@ struct hmk_histogram {
     uint64_t allocations[HMK_SIZE_CLASSES];
 };
 
-/* One point of the timeline.  When the active table is full, pairs are merged into the other one, the
- * interval doubles and timeline_active flips. */
+/* One point of the timeline: the samples of one interval (the last point still changes, in place).  When the active
+ * table is full, pairs are merged into the other one, timeline_active flips and the interval doubles. */
 #define HMK_TIMELINE_LIMIT 2048u
 struct hmk_sample {
     uint64_t time_ns;

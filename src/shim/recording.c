@@ -327,6 +327,8 @@ void recording_event(uint32_t kind, uint64_t a, uint64_t b, uint64_t c, uint64_t
 
 /* ---- timeline ------------------------------------------------------------------------------------ */
 
+static uint64_t point_start_ns;         /* first sample of the last point */
+
 static struct hmk_sample *sample_at(enum hmk_table_id id, uint64_t index)
 {
     return recording_at(id, index);
@@ -379,6 +381,29 @@ static enum hmk_table_id timeline_with_room(void)
     return other;
 }
 
+static void note_sample(const struct hmk_sample *point)
+{
+    HMK_SET(head->live.last_ns, point->time_ns);
+    HMK_SET(head->live.rss_last_bytes, point->rss_bytes);
+    if (head->live.rss_peak_bytes < point->rss_bytes_max) {
+        HMK_SET(head->live.rss_peak_bytes, point->rss_bytes_max);
+        HMK_SET(head->live.rss_peak_ns, point->time_ns);
+    }
+}
+
+/* Brings the last point up to date, in place; a maximum never stands below its value. */
+static void renew(struct hmk_sample *last, const struct hmk_sample *later)
+{
+    struct hmk_sample sum = *last;
+    absorb(&sum, later);
+    HMK_SET(last->live_bytes_max, sum.live_bytes_max);
+    HMK_SET(last->rss_bytes_max, sum.rss_bytes_max);
+    HMK_SET(last->live_bytes, sum.live_bytes);
+    HMK_SET(last->rss_bytes, sum.rss_bytes);
+    HMK_SET(last->mapped_bytes, sum.mapped_bytes);
+    HMK_SET(last->time_ns, sum.time_ns);
+}
+
 void recording_sample(const struct hmk_sample *sample)
 {
     struct hmk_sample point = *sample;
@@ -388,15 +413,15 @@ void recording_sample(const struct hmk_sample *sample)
         point.rss_bytes_max = point.rss_bytes;
     if (!lock_take())
         return;
-    enum hmk_table_id id = timeline_with_room();
-    if (id != HMK_TABLE_SLOTS)
+    enum hmk_table_id id = head->live.timeline_active ? HMK_TIMELINE_1 : HMK_TIMELINE_0;
+    uint64_t count = recording_tables[id].count;
+    if (count > 0 && point.time_ns - point_start_ns < head->live.timeline_interval_ns) {
+        renew(sample_at(id, count - 1), &point);
+    } else if ((id = timeline_with_room()) != HMK_TABLE_SLOTS) {
         append(id, &point);
-    HMK_SET(head->live.last_ns, point.time_ns);
-    HMK_SET(head->live.rss_last_bytes, point.rss_bytes);
-    if (head->live.rss_peak_bytes < point.rss_bytes_max) {
-        HMK_SET(head->live.rss_peak_bytes, point.rss_bytes_max);
-        HMK_SET(head->live.rss_peak_ns, point.time_ns);
+        point_start_ns = point.time_ns;
     }
+    note_sample(&point);
     lock_release();
 }
 

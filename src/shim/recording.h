@@ -63,8 +63,8 @@ uint64_t recording_append_zeroed(enum hmk_table_id id, uint64_t count);
 uint32_t recording_string(const char *string, size_t length);
 
 void recording_event(uint32_t kind, uint64_t a, uint64_t b, uint64_t c, uint64_t d, const char *text_or_null);
-/* Adds a sample (time, live, rss, mapped; the maxima are derived); merges pairs when the table is full.  Not thread-safe: the caller
- * holds the sampling flag. */
+/* Adds a sample (time, live, rss, mapped; a maximum may be left 0: it is raised to the value).  Samples nearer to each other
+ * than live.timeline_interval_ns become one point; when the table is full, pairs of points do, and the interval doubles. */
 void recording_sample(const struct hmk_sample *sample);
 
 /* In the child of a fork, before anything is written, while no other thread runs: leaves the parent's file and starts the

@@ -192,6 +192,7 @@ static bool fill_first(struct recording_head *head, const void *argument)
 {
     const struct settings *settings = argument;
     head->live = *recording_live;       /* what was counted before */
+    head->live.stop_reason = HMK_STOP_NONE;
     head->live.file_bytes = recording_file.bytes;
     head->live.exit_status = -1;
     first_interval_ns = settings->timeline_ms * 1000000;
