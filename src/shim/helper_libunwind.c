@@ -5,6 +5,7 @@
 
 #define UNW_LOCAL_ONLY
 #include <libunwind.h>
+#include <stddef.h>
 
 static uint32_t helper_backtrace(uint64_t *pcs, uint32_t capacity)
 {
@@ -42,6 +43,12 @@ static uint32_t helper_walk(uint64_t sp, struct unwind_helper_frame *frames, uin
     return depth;
 }
 
+static uint32_t helper_described(uint64_t pc)
+{
+    unw_proc_info_t info;
+    return unw_get_proc_info_by_ip(unw_local_addr_space, pc, &info, NULL) == 0;
+}
+
 static void helper_flush(void)
 {
     unw_flush_cache(unw_local_addr_space, 0, 0);
@@ -52,5 +59,6 @@ __attribute__((visibility("default"))) const struct unwind_helper heapmark_unwin
     .version = UNWIND_HELPER_VERSION,
     .backtrace = helper_backtrace,
     .walk = helper_walk,
+    .described = helper_described,
     .flush = helper_flush
 };

@@ -4,23 +4,35 @@
 #include "freestanding/arena.h"
 #include "shim/settings.h"
 #include "shim/unwind_libunwind.h"
+#include "shim/unwind_reuse.h"
+#include "shim/unwind_rules.h"
+#include <string.h>
+#include "freestanding/banned.h"
 
 /* Which sibling takes the stacks is fixed at the start. */
 
 struct unwind_thread {
-    struct unwind_libunwind *libunwind;
+    struct unwind_reuse *reuse;             /* NULL: all by libunwind */
+    struct unwind_libunwind *libunwind;     /* else fallback and oracle */
 };
+
+static bool use_libunwind;
 
 bool unwind_init(const struct settings *settings)
 {
     uint32_t depth_max = settings->depth < UNWIND_DEPTH_LIMIT ? (uint32_t)settings->depth : UNWIND_DEPTH_LIMIT;
-    unwind_libunwind_set_depth(depth_max > 0 ? depth_max : 1);
-    return unwind_libunwind_ready();
+
+    use_libunwind = settings->unwinder == SETTINGS_UNWINDER_LIBUNWIND && unwind_libunwind_ready();
+    if (depth_max == 0)
+        depth_max = 1;
+    unwind_libunwind_set_depth(depth_max);
+    unwind_reuse_init(depth_max);
+    return unwind_rules_init();
 }
 
 const char *unwind_name(void)
 {
-    return "libunwind";
+    return use_libunwind ? "libunwind" : "fast";
 }
 
 struct unwind_thread *unwind_thread_new(void)
@@ -29,30 +41,52 @@ struct unwind_thread *unwind_thread_new(void)
     if (!thread)
         return NULL;
     thread->libunwind = unwind_libunwind_new();
-    return thread->libunwind ? thread : NULL;
+    if (!use_libunwind)
+        thread->reuse = unwind_reuse_new(thread->libunwind);
+    return thread->libunwind && (use_libunwind || thread->reuse) ? thread : NULL;
 }
 
 void unwind_thread_reset(struct unwind_thread *thread)
 {
+    if (thread->reuse)
+        unwind_reuse_reset(thread->reuse);
     unwind_libunwind_reset(thread->libunwind);
 }
 
 void unwind_capture(struct unwind_thread *thread, const struct unwind_start *start, struct unwind_result *result)
 {
-    unwind_libunwind_capture(thread->libunwind, start, result);
+    if (__builtin_expect(thread->reuse != NULL, 1))
+        unwind_reuse_capture(thread->reuse, start, result);
+    else
+        unwind_libunwind_capture(thread->libunwind, start, result);
 }
 
 void unwind_remember(struct unwind_thread *thread, uint32_t memo)
 {
-    unwind_libunwind_remember(thread->libunwind, memo);
+    if (thread->reuse)
+        unwind_reuse_remember(thread->reuse, memo);
+    else
+        unwind_libunwind_remember(thread->libunwind, memo);
 }
 
 void unwind_forget(void)
 {
+    unwind_rules_forget();
     unwind_libunwind_forget();
 }
 
 bool unwind_verify(struct unwind_thread *thread, const struct unwind_start *start, struct unwind_result *reference)
 {
-    return unwind_libunwind_walk(thread->libunwind, start, reference);
+    return unwind_libunwind_reference(thread->libunwind, start, reference);
+}
+
+bool unwind_agrees(const struct unwind_result *result, const struct unwind_result *reference)
+{
+    bool whole = !(reference->flags & UNWIND_INCOMPLETE);
+
+    if (result->depth < reference->depth || (whole && result->depth != reference->depth)
+        || (whole && result->flags != reference->flags))
+        return false;
+    return memcmp(result->pcs + result->depth - reference->depth, reference->pcs,
+                  reference->depth * sizeof *reference->pcs) == 0;
 }

@@ -65,8 +65,9 @@ struct unwind_result {
 
 #define UNWIND_DEPTH_LIMIT 512u
 
-/* Opens libheapmark-unwind.so from `directory`, the one libheapmark.so was loaded from.  From the constructor only, and before
- * unwind_init: it calls the loader.  False: no libunwind; the fast sibling then works without its fallback. */
+/* Opens libheapmark-unwind.so from `directory`, the one libheapmark.so was loaded from.  From the constructor
+ * only, and before unwind_init: it calls the loader.  False: no libunwind; the fast sibling then works without its
+ * fallback. */
 bool unwind_libunwind_open(const char *directory);
 
 /* Called once, from the constructor.  Uses settings->depth (at most UNWIND_DEPTH_LIMIT) and ->unwinder.
@@ -76,13 +77,19 @@ const char *unwind_name(void);
 struct unwind_thread *unwind_thread_new(void);                  /* NULL: no memory */
 void unwind_thread_reset(struct unwind_thread *thread);         /* the slot got another owner */
 void unwind_capture(struct unwind_thread *thread, const struct unwind_start *start, struct unwind_result *result);
-void unwind_remember(struct unwind_thread *thread, uint32_t memo);  /* of the last captured stack; memo != 0 */
-/* Modules were unloaded: nothing that was learned about code addresses may be used again. */
+/* Of the last captured stack, whose result had memo 0; memo != 0. */
+void unwind_remember(struct unwind_thread *thread, uint32_t memo);
+
+/* Modules were unloaded: nothing that was learned about code addresses may be used again.  To be called before
+ * dlclose returns; module.h says how that is noticed. */
 void unwind_forget(void);
 
-/* The oracle: the same stack by libunwind's full step-by-step walk, in arrays of its own (`common` and `memo` are 0).  Slow, makes
- * system calls.  False: libunwind is not there, or does not find the start.  The stack must not have changed
- * since the capture that it is compared with. */
+/* The oracle: the same stack by libunwind's full step-by-step walk, in arrays of its own (`common` and `memo` are
+ * 0).  Slow, makes system calls.  False: libunwind is not there, or does not find the start.  The stack must not
+ * have changed since the capture that it is compared with.  Where the stack leaves code with unwind data the
+ * reference ends, INCOMPLETE. */
 bool unwind_verify(struct unwind_thread *thread, const struct unwind_start *start, struct unwind_result *reference);
+/* Is `result` (pcs, depth and flags) what the reference says, as far as that goes? */
+bool unwind_agrees(const struct unwind_result *result, const struct unwind_result *reference);
 
 #endif

@@ -24,11 +24,14 @@ struct unwind_helper_frame {
 
 struct unwind_helper {
     uint32_t version;
-    /* The caller's stack, leaf first, the caller itself included: how many of at most `capacity` were written.  Fast; wrong after a
-     * library was replaced by another at the same address (libunwind never forgets). */
+    /* The caller's stack, leaf first, the caller itself included: how many of at most `capacity` were written.
+     * Fast; wrong after a library was replaced by another at the same address (libunwind never forgets). */
     uint32_t (*backtrace)(uint64_t *pcs, uint32_t capacity);
-    /* The same step by step, from the frame whose sp is `sp` on.  *complete: the walk reached the end of the stack. */
+    /* The same step by step, from the frame whose sp is `sp` on.  *complete: the walk reached the end of the
+     * stack. */
     uint32_t (*walk)(uint64_t sp, struct unwind_helper_frame *frames, uint32_t capacity, uint32_t *complete);
+    /* Does unwind data cover the instruction at pc?  Beyond frames without it, libunwind guesses. */
+    uint32_t (*described)(uint64_t pc);
     /* Drops what walk() has cached about code addresses. */
     void (*flush)(void);
 };

@@ -4,7 +4,7 @@
 
 /* The sibling of unwind.h over libunwind: the reference, the oracle, and the fallback of the fast one. */
 
-#include "shim/unwind.h"
+#include "shim/unwind_list.h"
 
 struct unwind_libunwind;        /* a thread's part */
 
@@ -16,7 +16,10 @@ void unwind_libunwind_capture(struct unwind_libunwind *thread, const struct unwi
                               struct unwind_result *result);
 void unwind_libunwind_remember(struct unwind_libunwind *thread, uint32_t memo);
 void unwind_libunwind_forget(void);
-bool unwind_libunwind_walk(struct unwind_libunwind *thread, const struct unwind_start *start,
-                           struct unwind_result *reference);
+/* Step by step, into `raw`.  False, and `raw` untouched: libunwind is not there, or does not find the start. */
+bool unwind_libunwind_walk(struct unwind_libunwind *thread, const struct unwind_start *start, struct unwind_raw *raw);
+/* The oracle: as unwind_verify. */
+bool unwind_libunwind_reference(struct unwind_libunwind *thread, const struct unwind_start *start,
+                                struct unwind_result *reference);
 
 #endif

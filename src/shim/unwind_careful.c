@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT */
+#include "shim/unwind_careful.h"
+
+#include "freestanding/sys.h"
+#include "freestanding/banned.h"
+
+/* Frames of code without unwind data are taken to be chained by frame pointers: such a frame is not larger than
+ * this. */
+#define GUESSED_FRAME_BYTES UINT64_C(0x4000)
+/* Code made at run time lies in one region of at most this size. */
+#define GENERATED_CODE_BYTES (UINT64_C(1) << 29)
+
+struct walk {
+    struct unwind_rules *rules;
+    struct unwind_stacks *stacks;
+    struct machine_registers now;
+    bool exact;                 /* now.pc is an interrupted instruction */
+    uint64_t generated;         /* an address of code that lies in no object, or 0 */
+};
+
+enum outcome { STEPPED, ENDED, STUCK, TOO_COMPLEX, GUESSED };
+
+static bool read_word(const struct walk *walk, uint64_t address, uint64_t *value)
+{
+    if (address % 8 != 0)
+        return false;
+    if (!unwind_stack_holds(&walk->stacks->known[walk->stacks->current], address)
+        && !unwind_stack_extend(walk->stacks, address) && !sys_readable((const void *)address))
+        return false;
+    *value = unwind_stack_word((const uint64_t *)address);
+    return true;
+}
+
+/* The rule at now.pc. */
+static void rule_at(const struct walk *walk, struct unwind_rule *rule)
+{
+    if (walk->exact) {
+        unwind_rules_exact(walk->now.pc, rule);
+        return;
+    }
+    unwind_rules_expand(unwind_rules_code(walk->rules, walk->now.pc), rule);
+}
+
+static enum outcome step_by_rule(struct walk *walk, const struct unwind_rule *rule)
+{
+    struct machine_registers now = walk->now;
+    uint64_t cfa = rule->cfa_base == UNWIND_BASE_SP ? now.sp : now.fp;
+
+    if (rule->cfa_base == UNWIND_BASE_FP_WORD
+        && !read_word(walk, now.fp + (uint64_t)(int64_t)rule->inner_offset, &cfa))
+        return STUCK;
+    cfa += (uint64_t)(int64_t)rule->cfa_offset;
+    uint64_t ra = now.lr, fp = now.fp;
+    if (rule->ra_base != UNWIND_BASE_KEPT && !read_word(walk, cfa + (uint64_t)(int64_t)rule->ra_offset, &ra))
+        return STUCK;
+    if (rule->fp_base != UNWIND_BASE_KEPT) {
+        uint64_t base = rule->fp_base == UNWIND_BASE_FP ? now.fp : cfa;
+        if (!read_word(walk, base + (uint64_t)(int64_t)rule->fp_offset, &fp))
+            return STUCK;
+    }
+    if (cfa == now.sp && ra == now.pc)
+        return STUCK;
+    walk->now = (struct machine_registers){ .pc = machine_code_address(ra), .sp = cfa, .fp = fp };
+    walk->exact = false;
+    return walk->now.pc ? STEPPED : ENDED;
+}
+
+static enum outcome step_over_signal(struct walk *walk)
+{
+    uint64_t word;
+    uint64_t first = walk->now.sp & ~UINT64_C(7);
+
+    for (uint64_t at = first; at < first + MACHINE_SIGNAL_FRAME_BYTES + 8; at += 8)
+        if (!read_word(walk, at, &word))
+            return STUCK;
+    walk->now = machine_interrupted(walk->now.sp);
+    walk->exact = true;
+    return walk->now.pc ? STEPPED : ENDED;
+}
+
+/* May `pc`, found by a guess, be code? */
+static bool plausible(const struct walk *walk, uint64_t pc)
+{
+    struct unwind_object object;
+
+    if (unwind_object_find(pc - 1, &object)) {
+        struct unwind_rule rule;
+        unwind_cfi_rule(&object, pc - 1, &rule);
+        return rule.kind != UNWIND_RULE_UNKNOWN;
+    }
+    return walk->generated && pc - walk->generated + GENERATED_CODE_BYTES < 2 * GENERATED_CODE_BYTES;
+}
+
+static enum outcome guess(struct walk *walk)
+{
+    struct machine_registers now = walk->now;
+    struct unwind_object object;
+    uint64_t fp, ra;
+
+    if (!unwind_object_find(now.pc - !walk->exact, &object))
+        walk->generated = now.pc;
+    if (now.fp < now.sp || now.fp - now.sp > GUESSED_FRAME_BYTES || !read_word(walk, now.fp, &fp)
+        || !read_word(walk, now.fp + 8, &ra))
+        return STUCK;
+    ra = machine_code_address(ra);
+    if (!plausible(walk, ra))
+        return STUCK;
+    walk->now = (struct machine_registers){ .pc = ra, .sp = now.fp + 16, .fp = fp };
+    walk->exact = false;
+    return GUESSED;
+}
+
+static enum outcome step(struct walk *walk)
+{
+    struct unwind_rule rule;
+
+    rule_at(walk, &rule);
+    switch (rule.kind) {
+    case UNWIND_RULE_STEP: return step_by_rule(walk, &rule);
+    case UNWIND_RULE_SIGNAL: return step_over_signal(walk);
+    case UNWIND_RULE_END: return ENDED;
+    case UNWIND_RULE_COMPLEX: return TOO_COMPLEX;
+    default: return guess(walk);
+    }
+}
+
+bool unwind_careful_walk(struct unwind_rules *rules, struct unwind_stacks *stacks, const struct unwind_start *start,
+                         uint32_t depth_max, struct unwind_raw *raw)
+{
+    struct walk walk = { .rules = rules, .stacks = stacks, .now = { start->pc, start->sp, start->fp, 0 } };
+
+    unwind_raw_start(raw);
+    unwind_stack_enter(stacks, start->sp);
+    while (raw->depth < depth_max) {
+        unwind_raw_add(raw, walk.now.pc, walk.exact);
+        switch (step(&walk)) {
+        case STEPPED:
+            break;
+        case GUESSED:
+            raw->flags |= UNWIND_GUESSED;
+            break;
+        case ENDED:
+            return true;
+        case STUCK:
+            raw->flags |= UNWIND_INCOMPLETE;
+            return true;
+        case TOO_COMPLEX:
+            raw->flags |= UNWIND_INCOMPLETE;
+            return false;
+        }
+    }
+    raw->flags |= UNWIND_CUT;
+    return true;
+}
