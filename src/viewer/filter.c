@@ -53,7 +53,7 @@ bool *filter_sites(const struct profile *profile, struct names *names, const reg
         return NULL;
     bool *hidden = xcalloc(profile->site_count, sizeof *hidden);
     for (size_t i = 0; i < profile->site_count; i++)
-        names_want(names, profile->sites[i].frame);
+        names_want(names, profile->sites[i].frame, NAMES_ALL);
     names_resolve(names);
     for (size_t i = 0; i < profile->site_count; i++) {
         bool found = false;

@@ -16,7 +16,7 @@ struct names {
     const struct profile *profile;
     struct symbolizer *symbolizer;      /* NULL: no look-up */
     unsigned *module;                   /* symbolizer's number of each module */
-    unsigned char *wanted;              /* bit per frame: requested already, and so are its callers */
+    unsigned char *wanted;              /* bit per frame: requested already */
     size_t wanted_bytes;
     ARRAY_OF(struct name) stack;
     char **plain;                       /* without look-up: text by frame, made when first shown */
@@ -75,13 +75,13 @@ static bool want_once(struct names *names, uint32_t frame)
     return fresh;
 }
 
-void names_want(struct names *names, uint32_t leaf)
+void names_want(struct names *names, uint32_t leaf, size_t frames)
 {
     struct profile_frame frame;
     if (!names->symbolizer)
         return;
-    for (uint32_t id = leaf; profile_frame(names->profile, id, &frame) && want_once(names, id); id = frame.parent)
-        if (frame.kind != PROFILE_PYTHON)
+    for (uint32_t id = leaf; frames > 0 && profile_frame(names->profile, id, &frame); id = frame.parent, frames--)
+        if (want_once(names, id) && frame.kind != PROFILE_PYTHON)
             symbolizer_request(names->symbolizer, module_of(names, &frame), frame.address,
                                frame.kind == PROFILE_SIGNAL);
 }
@@ -133,12 +133,12 @@ static void add_frame(struct names *names, const struct profile_frame *frame)
             .interrupted = interrupted && i == 0, .frame = frame->id });
 }
 
-struct names_stack names_stack(struct names *names, uint32_t leaf)
+struct names_stack names_stack(struct names *names, uint32_t leaf, size_t frames)
 {
     struct profile_frame frame;
     array_clear(&names->stack);
-    for (uint32_t id = leaf; names->stack.count < DEPTH_LIMIT && profile_frame(names->profile, id, &frame);
-         id = frame.parent)
+    for (uint32_t id = leaf; frames > 0 && names->stack.count < DEPTH_LIMIT
+         && profile_frame(names->profile, id, &frame); id = frame.parent, frames--)
         add_frame(names, &frame);
     return (struct names_stack){ names->stack.at, names->stack.count };
 }

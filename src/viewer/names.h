@@ -6,9 +6,9 @@
  * The stacks of a profile with names.
  *
  *     struct names *names = names_new(profile, &options);
- *     for each site that will be shown:   names_want(names, site->frame);
+ *     for each site that will be shown:   names_want(names, site->frame, NAMES_ALL);
  *     names_resolve(names);
- *     struct names_stack stack = names_stack(names, site->frame);
+ *     struct names_stack stack = names_stack(names, site->frame, NAMES_ALL);
  *     names_free(names);
  */
 
@@ -38,15 +38,17 @@ struct names_stack {
 };
 
 /* `symbols` NULL: no look-up at all, every frame is module and offset. */
+#define NAMES_ALL SIZE_MAX
 struct names *names_new(const struct profile *profile, const struct symbolizer_options *symbols);
 void names_free(struct names *names);
-void names_want(struct names *names, uint32_t leaf);
+void names_want(struct names *names, uint32_t leaf, size_t frames);    /* the `frames` nearest to the leaf; NAMES_ALL */
 void names_resolve(struct names *names);
-struct names_stack names_stack(struct names *names, uint32_t leaf);
+struct names_stack names_stack(struct names *names, uint32_t leaf, size_t frames);
 /* The calls of one frame alone, inlined ones first. */
 struct names_stack names_frame(struct names *names, uint32_t frame);
 
-/* Which entry names the stack best: the first that is not an allocator's wrapper. */
+/* Which entry names the stack best: the first that is not an allocator's wrapper, or a named one close to it in the same
+ * module when that one has no name. */
 size_t names_headline(const struct names_stack *stack);
 /* Frames between the program's own functions that say nothing: an interpreter's loop, the C start-up. */
 bool names_plumbing(const struct name *name);

@@ -506,7 +506,7 @@ void report_json(const struct report *report, const struct report_options *optio
 
     writer.view = (struct sites_view){ .profile = profile, .names = names, .options = options, .hidden = hidden };
     for (size_t i = 0; i < profile->site_count; i++)
-        names_want(names, profile->sites[i].frame);
+        names_want(names, profile->sites[i].frame, NAMES_ALL);
     names_resolve(names);
 
     json_open(json, NULL, '{');

@@ -14,25 +14,28 @@
 #include "viewer/units.h"
 #include <stdlib.h>
 
-#define SITES_SHORT 5       /* in each table of the default report */
-#define SITES_SORTED 20     /* in the one table of --sort */
-
 /* The tables of the default report.  A table without rows is not printed. */
 static const struct {
     enum rank_key key;
     enum profile_kind kind;
-} default_tables[] = {
-    { RANK_HELD, PROFILE_HEAP },
-    { RANK_PEAK, PROFILE_HEAP },
-    { RANK_LIVE, PROFILE_HEAP },
-    { RANK_MAPPED, PROFILE_KINDS },
-    { RANK_COUNT, PROFILE_HEAP },
+    size_t rows;
+} overview_tables[] = {
+    { RANK_HELD, PROFILE_HEAP, 5 },
+    { RANK_PEAK, PROFILE_HEAP, 5 },
+    { RANK_LIVE, PROFILE_HEAP, 5 },
+    { RANK_MAPPED, PROFILE_KINDS, 3 },
+    { RANK_COUNT, PROFILE_HEAP, 3 },
 };
+#define OVERVIEW_TABLES (sizeof overview_tables / sizeof *overview_tables)
+#define OVERVIEW_LINES 3
+#define SORTED_ROWS 20
+#define SORTED_LINES 4
 
-static enum profile_kind kind_for(enum rank_key key)
-{
-    return key == RANK_MAPPED ? PROFILE_KINDS : PROFILE_HEAP;
-}
+struct tables {
+    enum rank_key key[OVERVIEW_TABLES];
+    struct sites_table *at[OVERVIEW_TABLES];
+    size_t count;
+};
 
 static void put_title(struct strbuf *title, const struct report *report, enum rank_key key)
 {
@@ -61,7 +64,7 @@ static void put_title(struct strbuf *title, const struct report *report, enum ra
                       units_count(b, (int64_t)heap->allocations));
         break;
     case RANK_COUNT:
-        strbuf_printf(title, "Busiest: %s calls for %s in all, %s blocks freed before the next call",
+        strbuf_printf(title, "Busiest: %s calls for %s in all; freed before the next call: %s",
                       units_count(a, (int64_t)heap->allocations), units_size(b, (int64_t)heap->allocated_bytes),
                       units_count(c, (int64_t)heap->temporary));
         break;
@@ -80,37 +83,46 @@ static void put_title(struct strbuf *title, const struct report *report, enum ra
     }
 }
 
-static size_t limit_of(const struct report_options *options, bool sorted)
+static void add_table(struct tables *tables, const struct sites_view *view, enum rank_key key, enum profile_kind kind,
+                      size_t rows, unsigned lines)
 {
-    return options->limit ? options->limit : sorted ? SITES_SORTED : SITES_SHORT;
+    const struct report_options *options = view->options;
+    tables->key[tables->count] = key;
+    tables->at[tables->count++] = sites_table_new(view, key, kind, options->limit ? options->limit : rows,
+                                                  options->depth ? options->depth : lines);
 }
 
 /* Everything that will be shown is requested before anything is looked up: the symbolizer works module by module. */
-static void want(const struct report *report, const struct sites_view *view)
+static struct tables prepare(const struct report *report, const struct sites_view *view)
 {
-    const struct report_options *options = view->options;
+    const struct profile *profile = report->profile;
     const struct ledger *ledger = ledgers_newest(report->ledgers);
+    enum rank_key sort = view->options->sort;
+    struct tables tables = { .count = 0 };
 
-    if (options->sort != RANK_KEYS) {
-        sites_want(view, options->sort, kind_for(options->sort), limit_of(options, true));
-    } else {
-        for (size_t i = 0; i < sizeof default_tables / sizeof *default_tables; i++)
-            sites_want(view, default_tables[i].key, default_tables[i].kind, limit_of(options, false));
-    }
+    if (sort != RANK_KEYS)
+        add_table(&tables, view, sort, sort == RANK_MAPPED ? PROFILE_KINDS : PROFILE_HEAP, SORTED_ROWS, SORTED_LINES);
+    for (size_t i = 0; sort == RANK_KEYS && i < OVERVIEW_TABLES; i++)
+        add_table(&tables, view, overview_tables[i].key, overview_tables[i].kind, overview_tables[i].rows,
+                  OVERVIEW_LINES);
     for (size_t i = 0; ledger && i < ledger->pin_count; i++)
-        names_want(view->names, report->profile->sites[ledger->pins[i].site].frame);
+        names_want(view->names, profile->sites[ledger->pins[i].site].frame, NAMES_ALL);
     for (size_t i = 0; i < report->verdict->count; i++)
-        if (report->verdict->finding[i].site < report->profile->site_count)
-            names_want(view->names, report->profile->sites[report->verdict->finding[i].site].frame);
+        if (report->verdict->finding[i].site < profile->site_count)
+            names_want(view->names, profile->sites[report->verdict->finding[i].site].frame, NAMES_ALL);
     names_resolve(view->names);
+    return tables;
 }
 
-static void put_table(struct strbuf *out, const struct report *report, const struct sites_view *view, enum rank_key key,
-                      enum profile_kind kind, size_t limit)
+static void put_tables(struct strbuf *out, const struct report *report, struct tables *tables)
 {
     struct strbuf title = STRBUF_INIT;
-    put_title(&title, report, key);
-    sites_table(out, view, title.text, key, kind, limit);
+    for (size_t i = 0; i < tables->count; i++) {
+        strbuf_clear(&title);
+        put_title(&title, report, tables->key[i]);
+        sites_table_put(out, tables->at[i], title.text);
+        sites_table_free(tables->at[i]);
+    }
     strbuf_free(&title);
 }
 
@@ -120,16 +132,16 @@ void report_text(const struct report *report, const struct report_options *optio
     bool *hidden = filter_sites(report->profile, names, options->filter);
     struct sites_view view = { .profile = report->profile, .names = names, .options = options, .hidden = hidden };
     struct strbuf out = STRBUF_INIT;
+    struct tables tables = prepare(report, &view);
+    bool overview = options->sort == RANK_KEYS;
 
-    want(report, &view);
     overview_verdict(&out, report, &view);
-    if (options->sort != RANK_KEYS) {
-        put_table(&out, report, &view, options->sort, kind_for(options->sort), limit_of(options, true));
-    } else {
+    if (overview) {
         overview_ledger(&out, report, &view);
         overview_pins(&out, report, &view);
-        for (size_t i = 0; i < sizeof default_tables / sizeof *default_tables; i++)
-            put_table(&out, report, &view, default_tables[i].key, default_tables[i].kind, limit_of(options, false));
+    }
+    put_tables(&out, report, &tables);
+    if (overview) {
         overview_history(&out, report, &view);
         overview_doubts(&out, report, &view);
     }

@@ -1,97 +1,44 @@
 /* SPDX-License-Identifier: MIT */
 #include "viewer/sites.h"
 
+#include "base/array.h"
 #include "base/strbuf.h"
+#include "base/xalloc.h"
+#include "viewer/frames.h"
 #include "viewer/names.h"
 #include "viewer/plain.h"
 #include "viewer/report.h"
 #include "viewer/style.h"
 #include "viewer/units.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#define DEPTH_DEFAULT 4
-#define NUMBERS_WIDTH 34    /* of the columns in front of a stack */
-#define NAME_COLUMNS_MIN 24
+#define NUMBERS_WIDTH 34        /* of the columns in front of a stack */
+#define COLUMNS_MIN 24
+#define REACH 20                /* frames beyond the shown lines that are looked at: wrappers and plumbing are skipped */
+#define NAMED_GROUPS 400        /* groups that get names; only the largest can come among the rows */
 
-/* ---- one frame ---------------------------------------------------------------------------------- */
+/* Sites whose stacks agree as far as they are looked at. */
+struct group {
+    uint64_t hash;
+    const struct profile_site *site;    /* the largest of them */
+    int64_t value;
+    int64_t live_bytes, live_blocks, peak_blocks;
+    uint64_t allocations, allocated_bytes, held_page_bytes;
+    size_t sites;
+    char *text;                         /* the stack as shown; made when its names are known */
+};
 
-static const char *last_part(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash && slash[1] ? slash + 1 : path;
-}
-
-/* "jv_parse.c:92", or the module when the line is unknown; "" when the function's text says it already. */
-static void put_location(struct strbuf *out, const struct name *name, bool full)
-{
-    struct strbuf raw = STRBUF_INIT;
-    if (name->file && name->line)
-        strbuf_printf(&raw, "%s:%u", full ? name->file : last_part(name->file), name->line);
-    else if (name->file)
-        strbuf_put(&raw, full ? name->file : last_part(name->file));
-    if (name->known && (full || !name->file))
-        strbuf_printf(&raw, "%s%s", raw.length ? "  " : "", name->module);
-    plain_put(out, raw.text);
-    strbuf_free(&raw);
-}
-
-/* Arguments of C++ functions are long and seldom told apart by: "f(int, char)" becomes "f()". */
-static void put_function(struct strbuf *out, const struct name *name, bool full, size_t columns)
-{
-    const char *function = name->function;
-    size_t length = strlen(function);
-    struct strbuf shorter = STRBUF_INIT;
-    int depth = 0;
-
-    if (full) {
-        plain_put(out, function);
-        return;
-    }
-    for (size_t i = 0; i < length; i++) {
-        char c = function[i];
-        if (c == '>' && (i == 0 || function[i - 1] != '-') && depth > 0)
-            depth--;
-        if (depth == 0)
-            strbuf_char(&shorter, c);
-        if (c == '<' && (i < 8 || strncmp(function + i - 8, "operator", 8) != 0) && i > 0)
-            depth++;
-    }
-    /* What did not nest as we thought is left alone. */
-    const char *text = depth == 0 && plain_width(function) > columns ? shorter.text : function;
-    if (plain_width(text) > columns && strchr(text, '(') && text[strlen(text) - 1] == ')') {
-        char *open = strrchr(shorter.text, '(');
-        if (text == shorter.text && open && open != shorter.text) {
-            strbuf_truncate(&shorter, (size_t)(open - shorter.text));
-            text = shorter.text;
-        }
-    }
-    plain_cut_middle(out, text, columns);
-    strbuf_free(&shorter);
-}
-
-static void put_frame(struct strbuf *out, const struct sites_view *view, const struct name *name, size_t columns,
-                      enum style_role role)
-{
-    const struct report_options *options = view->options;
-    struct strbuf location = STRBUF_INIT;
-    put_location(&location, name, options->full);
-    size_t location_columns = location.length ? plain_width(location.text) + 2 : 0;
-    size_t left = columns > location_columns + NAME_COLUMNS_MIN ? columns - location_columns : NAME_COLUMNS_MIN;
-
-    style_begin(out, options->color, role);
-    put_function(out, name, options->full, left);
-    style_end(out, options->color, role);
-    if (name->inlined && options->full)
-        style_put(out, options->color, STYLE_FAINT, " (inlined)");
-    if (name->interrupted)
-        style_put(out, options->color, STYLE_FAINT, " (signal)");
-    if (location.length) {
-        strbuf_put(out, "  ");
-        style_put(out, options->color, STYLE_FAINT, location.text);
-    }
-    strbuf_free(&location);
-}
+struct sites_table {
+    const struct sites_view *view;
+    enum rank_key key;
+    size_t limit;
+    unsigned lines;
+    size_t frames;                      /* of each stack that are looked at */
+    struct rank rank;
+    ARRAY_OF(struct group) groups;
+};
 
 /* ---- a stack ------------------------------------------------------------------------------------ */
 
@@ -101,78 +48,83 @@ static void new_line(struct strbuf *out, unsigned indent)
     strbuf_fill(out, ' ', indent);
 }
 
-static void put_full_stack(struct strbuf *out, const struct sites_view *view, const struct names_stack *stack,
-                           size_t limit, unsigned indent)
-{
-    for (size_t i = 0; i < stack->count && i < limit; i++) {
-        if (i > 0)
-            new_line(out, indent);
-        put_frame(out, view, &stack->at[i], SIZE_MAX / 2, STYLE_PLAIN);
-    }
-    if (stack->count > limit) {
-        new_line(out, indent);
-        strbuf_printf(out, "... %zu more", stack->count - limit);
-    }
-}
-
-/* The headline, then callers; runs of plumbing become one line, and so does what is left out. */
-static void put_cut_stack(struct strbuf *out, const struct sites_view *view, const struct names_stack *stack,
-                          size_t lines, unsigned indent, unsigned columns)
-{
-    size_t headline = names_headline(stack), end = stack->count, shown = 1;
-    bool color = view->options->color;
-    char text[64];
-
-    while (end > headline + 1 && names_plumbing(&stack->at[end - 1]))
-        end--;
-    put_frame(out, view, &stack->at[headline], columns, STYLE_STRONG);
-    for (size_t i = headline + 1; i < end; ) {
-        size_t run = i;
-        while (run < end && names_plumbing(&stack->at[run]))
-            run++;
-        if (shown == lines) {
-            snprintf(text, sizeof text, "  ... %zu more", end - i);
-            style_put(out, color, STYLE_FAINT, text);
-            return;
-        }
-        shown++;
-        new_line(out, indent + 2);
-        if (run > i + 1) {
-            snprintf(text, sizeof text, "[%zu frames of ", run - i);
-            style_begin(out, color, STYLE_FAINT);
-            strbuf_put(out, text);
-            plain_cut_middle(out, stack->at[i].module, 40);
-            strbuf_char(out, ']');
-            style_end(out, color, STYLE_FAINT);
-            i = run;
-            continue;
-        }
-        put_frame(out, view, &stack->at[i], columns - 2, STYLE_PLAIN);
-        i++;
-    }
-}
-
-void sites_stack(struct strbuf *out, const struct sites_view *view, const struct profile_site *site, unsigned indent,
-                 unsigned columns)
+static void put_full_stack(struct strbuf *out, const struct sites_view *view, const struct profile_site *site)
 {
     const struct report_options *options = view->options;
-    const char *meaning = profile_site_meaning(site);
-    if (meaning) {
-        strbuf_put(out, meaning);
-        strbuf_char(out, '\n');
-        return;
+    struct names_stack stack = names_stack(view->names, site->frame, NAMES_ALL);
+    size_t limit = options->depth ? options->depth : SIZE_MAX;
+
+    for (size_t i = 0; i < stack.count && i < limit; i++) {
+        if (i > 0)
+            new_line(out, NUMBERS_WIDTH);
+        frames_put(out, options, &stack.at[i], SIZE_MAX / 2, false);
     }
-    struct names_stack stack = names_stack(view->names, site->frame);
-    if (options->full)
-        put_full_stack(out, view, &stack, options->depth ? options->depth : SIZE_MAX, indent);
-    else if (stack.count > 0)
-        put_cut_stack(out, view, &stack, options->depth ? options->depth : DEPTH_DEFAULT, indent, columns);
-    if (options->full && (site->cut || site->incomplete)) {
-        new_line(out, indent);
+    if (stack.count > limit) {
+        new_line(out, NUMBERS_WIDTH);
+        strbuf_printf(out, "... %zu more", stack.count - limit);
+    }
+    if (site->cut || site->incomplete) {
+        new_line(out, NUMBERS_WIDTH);
         style_put(out, options->color, STYLE_FAINT,
                   site->cut ? "(deeper: the depth limit cut it here)" : "(nobody could unwind further)");
     }
-    strbuf_char(out, '\n');
+}
+
+/* How many frames from `i` on are as good as one line: an interpreter's way from call to call, or several in a row that
+ * nobody can name. */
+static size_t dull_run(const struct names_stack *stack, size_t i, size_t end)
+{
+    const char *module = stack->at[i].module;
+    size_t run = i;
+    while (run < end && strcmp(stack->at[run].module, module) == 0
+           && (!stack->at[run].known || names_plumbing(&stack->at[run])))
+        run++;
+    return run == i + 1 && !names_plumbing(&stack->at[i]) ? 0 : run - i;
+}
+
+static void put_cut_stack(struct strbuf *out, const struct sites_table *table, const struct names_stack *stack,
+                          size_t columns)
+{
+    const struct report_options *options = table->view->options;
+    size_t headline = names_headline(stack), end = stack->count, shown = 1;
+
+    while (end > headline + 1 && names_plumbing(&stack->at[end - 1]))
+        end--;
+    frames_put(out, options, &stack->at[headline], columns, true);
+    for (size_t i = headline + 1; i < end && shown < table->lines; shown++) {
+        size_t run = dull_run(stack, i, end);
+        new_line(out, NUMBERS_WIDTH + 2);
+        if (run == 0) {
+            frames_put(out, options, &stack->at[i++], columns - 2, false);
+            continue;
+        }
+        style_begin(out, options->color, STYLE_FAINT);
+        strbuf_char(out, '[');
+        frames_put_module(out, stack->at[i].module);
+        strbuf_char(out, ']');
+        style_end(out, options->color, STYLE_FAINT);
+        i += run;
+    }
+}
+
+static char *stack_text(const struct sites_table *table, const struct profile_site *site)
+{
+    const struct sites_view *view = table->view;
+    const char *meaning = profile_site_meaning(site);
+    size_t width = view->options->width;
+    size_t columns = width > NUMBERS_WIDTH + COLUMNS_MIN ? width - NUMBERS_WIDTH : COLUMNS_MIN;
+    struct strbuf out = STRBUF_INIT;
+
+    if (meaning) {
+        strbuf_put(&out, meaning);
+    } else if (view->options->full) {
+        put_full_stack(&out, view, site);
+    } else {
+        struct names_stack stack = names_stack(view->names, site->frame, table->frames);
+        if (stack.count > 0)
+            put_cut_stack(&out, table, &stack, columns);
+    }
+    return strbuf_take(&out);
 }
 
 void sites_where(struct strbuf *out, const struct sites_view *view, uint32_t id, size_t columns)
@@ -185,24 +137,151 @@ void sites_where(struct strbuf *out, const struct sites_view *view, uint32_t id,
         strbuf_put(out, meaning);
         return;
     }
-    struct names_stack stack = names_stack(view->names, site->frame);
+    struct names_stack stack = names_stack(view->names, site->frame, NAMES_ALL);
     if (stack.count == 0)
         return;
     const struct name *name = &stack.at[names_headline(&stack)];
     struct strbuf location = STRBUF_INIT;
-    put_location(&location, name, false);
+    frames_put_location(&location, name, false);
     size_t taken = location.length ? plain_width(location.text) + 3 : 0;
-    put_function(out, name, false, columns > taken + NAME_COLUMNS_MIN ? columns - taken : NAME_COLUMNS_MIN);
+    frames_put_function(out, name, false, columns > taken + COLUMNS_MIN ? columns - taken : COLUMNS_MIN);
     if (location.length)
         strbuf_printf(out, " (%s)", location.text);
     strbuf_free(&location);
 }
 
-/* ---- a table ------------------------------------------------------------------------------------ */
+/* ---- groups ------------------------------------------------------------------------------------- */
 
-struct column_text {
-    char value[UNITS_BYTES], part[UNITS_BYTES], extra[UNITS_BYTES];
-};
+static uint64_t mix(uint64_t hash, uint64_t word)
+{
+    hash ^= word;
+    hash *= UINT64_C(0x9e3779b97f4a7c15);
+    return hash ^ hash >> 29;
+}
+
+/* Of the frames nearest to the leaf, by address: no names are needed yet. */
+static uint64_t hash_stack(const struct sites_table *table, const struct profile_site *site)
+{
+    struct profile_frame frame;
+    uint64_t hash = 1;
+    size_t left = table->frames;
+
+    if (table->view->options->full || table->key == RANK_OWN_PEAK || profile_site_meaning(site))
+        return mix(mix(0, site->id), site->id);
+    for (uint32_t id = site->frame; left > 0 && profile_frame(table->view->profile, id, &frame);
+         id = frame.parent, left--)
+        hash = mix(mix(hash, frame.module), frame.address);
+    return hash;
+}
+
+static void absorb(struct group *into, const struct group *other)
+{
+    into->value += other->value;
+    into->live_bytes += other->live_bytes;
+    into->live_blocks += other->live_blocks;
+    into->peak_blocks += other->peak_blocks;
+    into->allocations += other->allocations;
+    into->allocated_bytes += other->allocated_bytes;
+    into->held_page_bytes += other->held_page_bytes;
+    into->sites += other->sites;
+}
+
+static int hash_compare(const void *a, const void *b)
+{
+    const struct group *x = a, *y = b;
+    if (x->hash != y->hash)
+        return x->hash < y->hash ? -1 : 1;
+    /* The largest first: it stands for the others. */
+    if (x->value != y->value)
+        return x->value > y->value ? -1 : 1;
+    return x->site->id < y->site->id ? -1 : x->site->id > y->site->id;
+}
+
+static int value_compare(const void *a, const void *b)
+{
+    const struct group *x = a, *y = b;
+    if (x->value != y->value)
+        return x->value > y->value ? -1 : 1;
+    return x->site->id < y->site->id ? -1 : x->site->id > y->site->id;
+}
+
+static void make_groups(struct sites_table *table)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < table->rank.count; i++) {
+        const struct profile_site *site = table->rank.sites[i];
+        if (table->view->hidden && table->view->hidden[site->id])
+            continue;
+        array_push(&table->groups, (struct group){
+            .hash = hash_stack(table, site), .site = site, .value = rank_value(site, table->key), .sites = 1,
+            .live_bytes = site->live_bytes, .live_blocks = site->live_blocks, .peak_blocks = site->peak_blocks,
+            .allocations = site->allocations, .allocated_bytes = site->allocated_bytes,
+            .held_page_bytes = site->held_page_bytes });
+    }
+    array_sort(&table->groups, hash_compare);
+    for (size_t i = 0; i < table->groups.count; i++) {
+        if (kept > 0 && table->groups.at[kept - 1].hash == table->groups.at[i].hash)
+            absorb(&table->groups.at[kept - 1], &table->groups.at[i]);
+        else
+            table->groups.at[kept++] = table->groups.at[i];
+    }
+    table->groups.count = kept;
+    array_sort(&table->groups, value_compare);
+}
+
+/* Stacks that differ in address but read the same become one row. */
+static void merge_alike(struct sites_table *table)
+{
+    size_t named = table->groups.count < NAMED_GROUPS ? table->groups.count : NAMED_GROUPS, kept = 0;
+
+    for (size_t i = 0; i < table->groups.count; i++) {
+        struct group *group = &table->groups.at[i];
+        size_t same = kept;
+        if (i < named && !group->text) {
+            group->text = stack_text(table, group->site);
+            for (same = 0; same < kept && strcmp(table->groups.at[same].text, group->text) != 0; same++)
+                ;
+        }
+        if (same < kept) {
+            absorb(&table->groups.at[same], group);
+            free(group->text);
+        } else {
+            table->groups.at[kept++] = *group;
+        }
+    }
+    table->groups.count = kept;
+    array_sort(&table->groups, value_compare);
+}
+
+struct sites_table *sites_table_new(const struct sites_view *view, enum rank_key key, enum profile_kind kind,
+                                    size_t limit, unsigned lines)
+{
+    struct sites_table *table = xcalloc(1, sizeof *table);
+    table->view = view;
+    table->key = key;
+    table->limit = limit;
+    table->lines = lines;
+    table->frames = view->options->full ? NAMES_ALL : (size_t)lines + REACH;
+    table->rank = rank_sites(view->profile, key, kind);
+    make_groups(table);
+    bool alone = view->options->full || key == RANK_OWN_PEAK;
+    for (size_t i = 0; i < table->groups.count && i < (alone ? limit : NAMED_GROUPS); i++)
+        names_want(view->names, table->groups.at[i].site->frame, table->frames);
+    return table;
+}
+
+void sites_table_free(struct sites_table *table)
+{
+    if (!table)
+        return;
+    for (size_t i = 0; i < table->groups.count; i++)
+        free(table->groups.at[i].text);
+    array_free(&table->groups);
+    rank_free(&table->rank);
+    free(table);
+}
+
+/* ---- rows --------------------------------------------------------------------------------------- */
 
 static const char *const heads[RANK_KEYS][3] = {
     [RANK_LIVE] = { "LIVE", "SHARE", "BLOCKS" },
@@ -216,103 +295,96 @@ static const char *const heads[RANK_KEYS][3] = {
     [RANK_PINNED] = { "PINNED", "SHARE", "LIVE" },
 };
 
-static void fill_columns(struct column_text *text, const struct profile_site *site, enum rank_key key, int64_t total)
+static bool counts_blocks(enum rank_key key)
 {
-    int64_t value = rank_value(site, key);
-    bool counts = key == RANK_COUNT || key == RANK_TEMPORARY;
+    return key == RANK_COUNT || key == RANK_TEMPORARY;
+}
 
-    if (counts)
-        units_count(text->value, value);
+static void put_numbers(struct strbuf *out, const struct sites_table *table, const struct group *group)
+{
+    char value[UNITS_BYTES], part[UNITS_BYTES], extra[UNITS_BYTES];
+
+    if (counts_blocks(table->key))
+        units_count(value, group->value);
     else
-        units_size(text->value, value);
-    units_percent(text->part, value, total);
-    switch (key) {
-    case RANK_LIVE: units_count(text->extra, site->live_blocks); break;
-    case RANK_PEAK: units_count(text->extra, site->peak_blocks); break;
-    case RANK_OWN_PEAK:
-        units_duration(text->part, site->own_peak_ns);
-        units_size(text->extra, site->live_bytes);
-        break;
-    case RANK_HELD: units_size(text->extra, (int64_t)site->held_page_bytes); break;
-    case RANK_TOTAL: units_count(text->extra, (int64_t)site->allocations); break;
-    case RANK_COUNT: units_size(text->extra, (int64_t)site->allocated_bytes); break;
-    case RANK_TEMPORARY: units_count(text->extra, (int64_t)site->allocations); break;
-    case RANK_MAPPED:
-    case RANK_PINNED:
-    default: units_size(text->extra, site->live_bytes); break;
+        units_size(value, group->value);
+    units_percent(part, group->value, table->rank.total);
+    switch (table->key) {
+    case RANK_LIVE: units_count(extra, group->live_blocks); break;
+    case RANK_PEAK: units_count(extra, group->peak_blocks); break;
+    case RANK_HELD: units_size(extra, (int64_t)group->held_page_bytes); break;
+    case RANK_TOTAL:
+    case RANK_TEMPORARY: units_count(extra, (int64_t)group->allocations); break;
+    case RANK_COUNT: units_size(extra, (int64_t)group->allocated_bytes); break;
+    case RANK_OWN_PEAK: units_duration(part, group->site->own_peak_ns); /* fall through */
+    default: units_size(extra, group->live_bytes); break;
     }
+    strbuf_printf(out, "%11s %8s %11s  ", value, part, extra);
 }
 
-static bool is_hidden(const struct sites_view *view, const struct profile_site *site)
+static void put_row(struct strbuf *out, const struct sites_table *table, const struct group *group)
 {
-    return view->hidden && view->hidden[site->id];
-}
-
-void sites_want(const struct sites_view *view, enum rank_key key, enum profile_kind kind, size_t limit)
-{
-    struct rank rank = rank_sites(view->profile, key, kind);
-    for (size_t i = 0, shown = 0; i < rank.count && shown < limit; i++) {
-        if (is_hidden(view, rank.sites[i]))
-            continue;
-        names_want(view->names, rank.sites[i]->frame);
-        shown++;
+    char count[UNITS_BYTES];
+    put_numbers(out, table, group);
+    strbuf_put(out, group->text);
+    if (group->sites > 1) {
+        strbuf_put(out, "  ");
+        style_begin(out, table->view->options->color, STYLE_FAINT);
+        strbuf_printf(out, "[%s stacks]", units_count(count, (int64_t)group->sites));
+        style_end(out, table->view->options->color, STYLE_FAINT);
     }
-    rank_free(&rank);
-}
-
-static void put_rest(struct strbuf *out, const struct sites_view *view, const struct rank *rank, enum rank_key key,
-                     size_t from)
-{
-    int64_t rest = 0;
-    size_t sites = 0;
-    char value[UNITS_BYTES], count[UNITS_BYTES], part[UNITS_BYTES];
-
-    for (size_t i = from; i < rank->count; i++) {
-        if (is_hidden(view, rank->sites[i]))
-            continue;
-        rest += rank_value(rank->sites[i], key);
-        sites++;
-    }
-    if (sites == 0)
-        return;
-    if (key == RANK_COUNT || key == RANK_TEMPORARY)
-        units_count(value, rest);
-    else
-        units_size(value, rest);
-    style_begin(out, view->options->color, STYLE_FAINT);
-    strbuf_printf(out, "%11s %8s %11s  ", value, key == RANK_OWN_PEAK ? "" : units_percent(part, rest, rank->total), "");
-    strbuf_printf(out, "%s other site%s", units_count(count, (int64_t)sites), sites == 1 ? "" : "s");
-    style_end(out, view->options->color, STYLE_FAINT);
     strbuf_char(out, '\n');
 }
 
-void sites_table(struct strbuf *out, const struct sites_view *view, const char *title, enum rank_key key,
-                 enum profile_kind kind, size_t limit)
+static void put_rest(struct strbuf *out, const struct sites_table *table, size_t from)
 {
-    const struct report_options *options = view->options;
-    struct rank rank = rank_sites(view->profile, key, kind);
-    struct column_text text;
-    unsigned columns = options->width > NUMBERS_WIDTH + NAME_COLUMNS_MIN ? options->width - NUMBERS_WIDTH
-                                                                         : NAME_COLUMNS_MIN;
-    size_t next = 0;
+    char value[UNITS_BYTES] = "", part[UNITS_BYTES] = "", count[UNITS_BYTES];
+    int64_t rest = 0;
+    size_t sites = 0;
 
-    for (size_t shown = 0; next < rank.count && shown < limit; next++) {
-        const struct profile_site *site = rank.sites[next];
-        if (is_hidden(view, site))
-            continue;
-        if (shown++ == 0) {
-            strbuf_char(out, '\n');
-            style_put(out, options->color, STYLE_TITLE, title);
-            strbuf_char(out, '\n');
-            style_begin(out, options->color, STYLE_FAINT);
-            strbuf_printf(out, "%11s %8s %11s  %s", heads[key][0], heads[key][1], heads[key][2], "WHERE");
-            style_end(out, options->color, STYLE_FAINT);
-            strbuf_char(out, '\n');
-        }
-        fill_columns(&text, site, key, rank.total);
-        strbuf_printf(out, "%11s %8s %11s  ", text.value, text.part, text.extra);
-        sites_stack(out, view, site, NUMBERS_WIDTH, columns);
+    for (size_t i = from; i < table->groups.count; i++) {
+        rest += table->groups.at[i].value;
+        sites += table->groups.at[i].sites;
     }
-    put_rest(out, view, &rank, key, next);
-    rank_free(&rank);
+    if (sites == 0)
+        return;
+    /* Peaks of different moments do not add up. */
+    if (table->key != RANK_OWN_PEAK) {
+        units_percent(part, rest, table->rank.total);
+        if (counts_blocks(table->key))
+            units_count(value, rest);
+        else
+            units_size(value, rest);
+    }
+    style_begin(out, table->view->options->color, STYLE_FAINT);
+    strbuf_printf(out, "%11s %8s %11s  %s more stack%s", value, part, "", units_count(count, (int64_t)sites),
+                  sites == 1 ? "" : "s");
+    style_end(out, table->view->options->color, STYLE_FAINT);
+    strbuf_char(out, '\n');
+}
+
+void sites_table_put(struct strbuf *out, struct sites_table *table, const char *title)
+{
+    bool color = table->view->options->color;
+    bool alone = table->view->options->full || table->key == RANK_OWN_PEAK;
+    size_t rows;
+
+    if (table->groups.count == 0)
+        return;
+    if (!alone)
+        merge_alike(table);
+    strbuf_char(out, '\n');
+    style_put(out, color, STYLE_TITLE, title);
+    strbuf_char(out, '\n');
+    style_begin(out, color, STYLE_FAINT);
+    strbuf_printf(out, "%11s %8s %11s  %s", heads[table->key][0], heads[table->key][1], heads[table->key][2], "WHERE");
+    style_end(out, color, STYLE_FAINT);
+    strbuf_char(out, '\n');
+    for (rows = 0; rows < table->groups.count && rows < table->limit; rows++) {
+        struct group *group = &table->groups.at[rows];
+        if (!group->text)
+            group->text = stack_text(table, group->site);
+        put_row(out, table, group);
+    }
+    put_rest(out, table, rows);
 }

@@ -2,7 +2,17 @@
 #ifndef HEAPMARK_VIEWER_SITES_H
 #define HEAPMARK_VIEWER_SITES_H
 
-/* Tables of sites as text, and short names of sites for sentences. */
+/*
+ * Tables of sites as text, and short names of sites for sentences.
+ *
+ * A row stands for all sites that look the same as far as their stacks are shown, so that an interpreter's
+ * thousand ways to one function are one row; with options->full each site is a row of its own.
+ *
+ *     struct sites_table *table = sites_table_new(&view, key, kind, limit, lines);     (requests names)
+ *     names_resolve(names);
+ *     sites_table_put(out, table, title);
+ *     sites_table_free(table);
+ */
 
 #include "analysis/rank.h"
 #include <stdbool.h>
@@ -19,17 +29,15 @@ struct sites_view {
     const bool *hidden;         /* by site id: the filter does not match; NULL: nothing is hidden */
 };
 
-/* Title, head and rows of the sites by `key`, at most `limit`; nothing when there is none. */
-void sites_table(struct strbuf *out, const struct sites_view *view, const char *title, enum rank_key key,
-                 enum profile_kind kind, size_t limit);
-/* Requests the names that sites_table will show. */
-void sites_want(const struct sites_view *view, enum rank_key key, enum profile_kind kind, size_t limit);
+struct sites_table;
+/* At most `limit` rows, each stack at most `lines` lines (options->full: all). */
+struct sites_table *sites_table_new(const struct sites_view *view, enum rank_key key, enum profile_kind kind,
+                                    size_t limit, unsigned lines);
+void sites_table_free(struct sites_table *table);
+/* Title, head and rows; nothing when no site has a value. */
+void sites_table_put(struct strbuf *out, struct sites_table *table, const char *title);
 
 /* "jv_parser_new (jv_parse.c:92)". */
 void sites_where(struct strbuf *out, const struct sites_view *view, uint32_t site, size_t columns);
-/* The stack of a site, leaf first, each line after `indent` blanks and at most `columns` wide beyond them.  The first line
- * starts where the caller stands. */
-void sites_stack(struct strbuf *out, const struct sites_view *view, const struct profile_site *site, unsigned indent,
-                 unsigned columns);
 
 #endif

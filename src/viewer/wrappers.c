@@ -44,7 +44,7 @@ static const char *const allocators[] = {
     "_PyObject_Calloc*", "_PyObject_Realloc*", "pymalloc_alloc", "allocate_from_new_pool", "new_arena",
     "_PyObject_Arena*", "_PyObject_GC_*", "PyObject_GC_*", "gc_alloc", "_PyObject_New*", "PyType_GenericAlloc",
     "_PyType_AllocNoTrack", "_PyDebugAllocatorStats", "PyDataMem_*", "default_malloc", "default_calloc",
-    "default_realloc", "npy_alloc_cache*", "_npy_alloc_cache*", "traceback_alloc*",
+    "default_realloc", "traced_malloc", "traced_calloc", "traced_realloc", "npy_alloc_cache*", "_npy_alloc_cache*", "traceback_alloc*",
 };
 
 static const char *const plumbing[] = {
@@ -103,11 +103,26 @@ static bool is_allocator(const struct name *name)
     return listed(allocators, sizeof allocators / sizeof *allocators, name->function);
 }
 
+#define NAMED_REACH 4
+
+/* A static function of a stripped library has no name: the exported one that called it says more. */
+static size_t named_near(const struct names_stack *stack, size_t unnamed)
+{
+    const char *module = stack->at[unnamed].module;
+    for (size_t i = unnamed; i < stack->count && i <= unnamed + NAMED_REACH; i++) {
+        if (strcmp(stack->at[i].module, module) != 0)
+            break;
+        if (stack->at[i].known && !names_plumbing(&stack->at[i]) && !is_allocator(&stack->at[i]))
+            return i;
+    }
+    return unnamed;
+}
+
 size_t names_headline(const struct names_stack *stack)
 {
     for (size_t i = 0; i < stack->count; i++)
         if (!is_allocator(&stack->at[i]) && !names_plumbing(&stack->at[i]))
-            return i;
+            return named_near(stack, i);
     /* Wrappers all the way: the nearest to the program's own code that is no start-up code. */
     for (size_t i = stack->count; i-- > 0; )
         if (!names_plumbing(&stack->at[i]))
