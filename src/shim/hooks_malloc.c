@@ -30,12 +30,13 @@ static inline size_t rounded(size_t bytes)
     return bytes == 0 ? 16 : (bytes + 15) & ~(size_t)15;
 }
 
-/* Sampled mode's countdown; in exact mode sample_left is never above 0.  The shift keeps absurd sizes, which will be
- * refused, from turning it round. */
+/* Sampled mode's countdown; in exact mode sample_left is never above 0.  The mask keeps absurd sizes, which will be
+ * refused, from turning it round, were there 100,000 of them. */
+#define COUNTED_BYTES ((UINT64_C(1) << 44) - 1)
 static inline bool is_passed_over(size_t bytes)
 {
     struct thread *thread = thread_self;
-    return thread != NULL && (thread->sample_left -= (int64_t)(bytes << 2 >> 2) + SAMPLING_OVERHEAD) > 0;
+    return thread != NULL && (thread->sample_left -= (int64_t)(bytes & COUNTED_BYTES) + SAMPLING_OVERHEAD) > 0;
 }
 
 static inline struct thread *begin(size_t bytes)
@@ -97,8 +98,10 @@ static void *resize_recorded(struct thread *thread, void *block, size_t bytes, b
     if (moved != NULL) {
         if (record)
             recorder_birth(thread, moved, bytes, start);
-    } else if (known && bytes != 0) {
-        recorder_revive(thread, block, &dead);  /* realloc(p, 0) that returns NULL did free p */
+    } else {
+        if (known && bytes != 0)
+            recorder_revive(thread, block, &dead);  /* realloc(p, 0) that returns NULL did free p */
+        sampling_draw(thread);
     }
     return moved;
 }

@@ -100,6 +100,22 @@ __attribute__((noinline)) static void resize(unsigned slot)
     ledger_add(&ledger, (long long)bytes);
 }
 
+/* What is refused leaves no trace in the books, nor may it in the recording. */
+static void ask_too_much(void)
+{
+    static volatile size_t too_much = PTRDIFF_MAX;
+    void *kept = by_malloc(100);
+
+    ledger_add(&ledger, 100);
+    for (int i = 0; i < 5; i++)
+        if (malloc(too_much) || calloc(1, too_much) || realloc(kept, too_much) || memalign(64, too_much))
+            _exit(5);
+    if (malloc(too_much))
+        _exit(6);
+    free(kept);
+    ledger_drop(&ledger, 100);
+}
+
 int main(int argc, char **argv)
 {
     long rounds = argc > 1 ? strtol(argv[1], NULL, 10) : 100000;
@@ -107,6 +123,7 @@ int main(int argc, char **argv)
 
     if (out >= 0)
         dup2(out, 1);
+    ask_too_much();
     for (long i = 0; i < rounds; i++) {
         unsigned slot = next_random() % SLOTS;
         if (!slots[slot].block)
