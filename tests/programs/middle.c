@@ -16,7 +16,7 @@ void *malloc(size_t bytes)
 
     if (!real)
         real = (void *(*)(size_t))(size_t)dlsym(RTLD_NEXT, "malloc");
-    if (bytes == 4711 && !inside) {
+    if (bytes == 4704 && !inside) {
         inside = 1;
         raise(SIGUSR1);
         inside = 0;

@@ -23,12 +23,12 @@ int main(void)
 
     signal(SIGUSR1, handler);
     for (int i = 0; i < 1000; i++) {
-        void *block = malloc(4711);
-        touch(block, 4711);
-        ledger_add(&ledger, 4711);
+        void *block = malloc(4704);
+        touch(block, 4704);
+        ledger_add(&ledger, 4704);
         if (i % 2) {
             free(block);
-            ledger_drop(&ledger, 4711);
+            ledger_drop(&ledger, 4704);
         }
     }
     say("handled", handled);

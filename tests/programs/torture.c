@@ -19,19 +19,30 @@ enum { UNTOUCHED = 4711 };
 /* The compiler must not know the sizes: it would warn, or answer by itself. */
 static volatile size_t huge = SIZE_MAX, half = SIZE_MAX / 2, none, one = 1, big = (size_t)PTRDIFF_MAX;
 
-static void line(const char *what, const void *block)
+/* The usable size itself depends on what the heap's past left over; that it is enough, and can be written, does not. */
+static const char *judged(void *block, size_t bytes)
 {
-    int error = errno;
-    printf("%-44s %s errno %d usable %zu\n", what, block ? "block" : "NULL", error, malloc_usable_size((void *)block));
+    size_t usable = malloc_usable_size(block);
+
+    if (!block)
+        return usable ? "usable without a block" : "none";
+    memset(block, 0xa5, usable);
+    return usable < bytes ? "too small" : usable > bytes + 4200 ? "too large" : "usable";
 }
 
-static void show(const char *what, void *block)
+static void line(const char *what, void *block, size_t bytes)
 {
-    line(what, block);
+    int error = errno;
+    printf("%-44s %s errno %d %s\n", what, block ? "block" : "NULL", error, judged(block, bytes));
+}
+
+static void show(const char *what, void *block, size_t bytes)
+{
+    line(what, block, bytes);
     free(block);
 }
 
-#define SHOW(call) (errno = UNTOUCHED, show(#call, call))
+#define SHOW(call) (errno = UNTOUCHED, show(#call, call, 0))
 
 static void sizes(void)
 {
@@ -41,14 +52,14 @@ static void sizes(void)
         char what[64];
         snprintf(what, sizeof what, "malloc(%zu)", list[i]);
         errno = UNTOUCHED;
-        show(what, malloc(list[i]));
+        show(what, malloc(list[i]), list[i]);
         snprintf(what, sizeof what, "calloc(1, %zu)", list[i]);
         errno = UNTOUCHED;
         char *zeroed = calloc(one, list[i]);
         for (size_t k = 0; k < list[i]; k++)
             if (zeroed[k])
                 puts("calloc: not zero");
-        show(what, zeroed);
+        show(what, zeroed, list[i]);
     }
 }
 
@@ -95,10 +106,10 @@ static void overflows(void)
     memset(kept, 'k', 100);
     errno = UNTOUCHED;
     void *failed = realloc(kept, huge);
-    line("realloc(kept, SIZE_MAX)", failed);
+    line("realloc(kept, SIZE_MAX)", failed, 0);
     errno = UNTOUCHED;
     failed = reallocarray(kept, half, 4);
-    line("reallocarray(kept, overflow)", failed);
+    line("reallocarray(kept, overflow)", failed, 0);
     for (int i = 0; i < 100; i++)
         if (kept[i] != 'k')
             puts("realloc: a failed one changed the block");
@@ -124,8 +135,7 @@ static void alignments(void)
         block = aligned_alloc(list[i], 100);
         if (block && list[i] && !(list[i] & (list[i] - 1)) && (uintptr_t)block % list[i])
             puts("aligned_alloc: not aligned");
-        line(what, NULL);
-        printf("   %s\n", block ? "block" : "NULL");
+        line(what, block, 100);
         free(block);
         errno = UNTOUCHED;
         block = memalign(list[i], 100);
@@ -161,7 +171,8 @@ static void resizing(void)
             if (block[i] != 1)
                 puts("realloc: bytes lost");
         memset(block, 1, next);
-        printf("realloc %zu -> %zu errno %d usable %zu\n", bytes, next, errno, malloc_usable_size(block));
+        int error = errno;
+        printf("realloc %zu -> %zu errno %d %s\n", bytes, next, error, malloc_usable_size(block) < next ? "too small" : "usable");
         bytes = next;
     }
     free(block);

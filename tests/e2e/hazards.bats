@@ -1,0 +1,117 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# Hosts that are hard on a preload: handlers that allocate, closed descriptors, limits, full disks, kills.
+load helper
+
+@test "a signal handler that allocates at any instant" {
+    profiled "$programs/signals" 15 >out
+    equal "errno changed" 0 "$(value errno_wrong <out)"
+    file=$(recording)
+    sound "$file"
+    equal "stale" 0 "$(fact "$file" stale_live)"
+}
+
+@test "an allocation from within an allocation, 1000 times" {
+    env LD_PRELOAD="$shim:$programs/.libs/libmiddle.so" "$programs/reentry" >out
+    equal "handled" 1000 "$(value handled <out)"
+    file=$(recording)
+    sound "$file"
+    by_function main "$file" >site
+    equal "outer blocks" "$(value outer_blocks <out)" "$(value blocks <site)"
+    equal "outer live bytes" "$(value outer_live_bytes <out)" "$(value live_bytes <site)"
+}
+
+@test "hosts that close all descriptors get the lowest numbers, and their files stay theirs" {
+    same_as_bare "$programs/closeall" "$work/own"
+    equal "size of the host's file" 0 "$(stat -c %s own)"
+    file=$(recording)
+    sound "$file"
+    by_function allocate "$file" >site
+    equal "blocks" "$(value allocate_blocks <with.out)" "$(value blocks <site)"
+    equal "live bytes" "$(value allocate_live_bytes <with.out)" "$(value live_bytes <site)"
+}
+
+@test "SIGKILL at random instants: every recording is read, and its totals agree" {
+    for i in $(seq 1 "${KILLS:-25}"); do
+        rm -f "$work"/*.hmk
+        LD_PRELOAD=$shim "$programs/churn" $((i % 3 + 1)) >/dev/null &
+        pid=$!
+        # The first kills come while the recording is being made.
+        sleep "$(awk -v i="$i" 'BEGIN { srand(i); print i < 6 ? rand() * 0.01 : rand() * 0.15 }')"
+        kill -9 $pid
+        wait $pid 2>/dev/null || true
+        [[ -f $work/churn.$pid.hmk ]] || continue       # killed before it was there
+        file=$work/churn.$pid.hmk
+        "$heapmark" info "$file" >/dev/null || { ((i < 6)) && grep -q '' <("$heapmark" info "$file" 2>&1); continue; }
+        "$heapmark" report "$file" >/dev/null
+        lines=$(facts "$file")
+        threads=$((i % 3 + 1))
+        # Each thread holds at most its slots; one event a thread may be under way.
+        live=$(value live_blocks <<<"$lines")
+        ((live >= 0 && live <= threads * 501 + 40)) || { echo "$lines"; false; }
+        equal "negative sites" 0 "$(value negative_sites <<<"$lines")"
+    done
+}
+
+@test "a full disk: the program's output and status stay, the recording is read and says so" {
+    ((EUID == 0)) || skip "needs root to mount a small tmpfs"
+    mkdir small
+    mount -t tmpfs -o size=96k none "$work/small" 2>/dev/null || skip "cannot mount a tmpfs here"
+    export HEAPMARK_OUT=$work/small/%e.hmk
+    run profiled "$programs/counts" 100000
+    cp small/*.hmk "$work/copy.hmk" || true
+    umount "$work/small"
+    [ "$status" -eq 0 ]
+    "$programs/counts" 100000 >bare
+    equal "output" "$(cat bare)" "$output"
+    "$heapmark" info copy.hmk
+    "$heapmark" report copy.hmk >/dev/null
+}
+
+@test "a full disk under a program with many stacks and threads" {
+    ((EUID == 0)) || skip "needs root to mount a small tmpfs"
+    python_has json
+    mkdir small
+    mount -t tmpfs -o size=200k none "$work/small" 2>/dev/null || skip "cannot mount a tmpfs here"
+    export HEAPMARK_OUT=$work/small/%e.hmk PYTHONMALLOC=malloc
+    run profiled /usr/bin/python3 -c 'import json, decimal; print(json.dumps({"a": list(range(3))}))'
+    cp small/*.hmk "$work/copy.hmk" || true
+    umount "$work/small"
+    [ "$status" -eq 0 ]
+    equal "output" '{"a": [0, 1, 2]}' "$output"
+    "$heapmark" report copy.hmk >report
+    equal "reason" 1 "$(fact copy.hmk stop_reason)"
+    (($(fact copy.hmk lost_sites) > 0))
+    # Counting went on: what lives is the sum of its sites.
+    equal "live bytes" "$(fact copy.hmk heap.live_bytes)" "$(fact copy.hmk live_bytes)"
+}
+
+@test "a directory that cannot be written: the program does not notice" {
+    mkdir shut
+    export HEAPMARK_OUT=/proc/%e.hmk
+    same_as_bare "$programs/counts" 20000
+    export HEAPMARK_OUT=$work/absent/directory/%e.hmk
+    same_as_bare "$programs/counts" 20000
+}
+
+@test "RLIMIT_FSIZE: no SIGXFSZ, the same output" {
+    "$programs/counts" 50000 >bare
+    for blocks in 400 40 0; do
+        (ulimit -f $blocks && profiled "$programs/counts" 50000) | cat >out
+        diff bare out
+    done
+}
+
+@test "RLIMIT_AS: the address space that heapmark needs fits into 100 MB" {
+    for kib in 1000000 200000 100000; do
+        (ulimit -v $kib && profiled "$programs/counts" 20000 >out)
+        equal "lines with $kib KiB" 7 "$(wc -l <out)"
+    done
+}
+
+@test "a closed standard error and output" {
+    profiled "$programs/counts" 1000 2>&- >out
+    equal "lines" 7 "$(wc -l <out)"
+    profiled "$programs/exits" return >&- 2>&- || status=$?
+    equal "status" 99 "$status"         # its own complaint about the closed output
+}
