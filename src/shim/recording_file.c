@@ -254,7 +254,7 @@ void *recording_file_extend(uint64_t bytes, uint64_t *offset, enum hmk_stop_reas
     } else if (recording_file.backing >= RECORDING_MEMFD) {
         int error = regain_descriptor() ? sys_allocate(recording_file.fd, *offset, bytes) : -EBADF;
         if (error < 0) {
-            if (*offset == 0)
+            if (*offset == 0 && recording_file.backing == RECORDING_FILE)
                 describe(error);
             *refusal = HMK_STOP_DISK_FULL;
             return NULL;

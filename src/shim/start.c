@@ -69,9 +69,12 @@ static bool parent_is_profiled(void)
     return found;
 }
 
+/* On stderr, by the first process of a family alone: its children would say the same, into output that their parents read. */
 static void complain(const char *sentence)
 {
-    char line[600];
+    char line[4300];
+    if (sentence[0] == 0 || parent_is_profiled())
+        return;
     struct text text = text_over(line, sizeof line);
     text_put(&text, "heapmark: ");
     text_put(&text, sentence);
@@ -112,15 +115,18 @@ __attribute__((constructor)) static void begin(void)
     if (!real_init())
         return;
     settings_read(&start_settings, environ, complaint, sizeof complaint);
-    if (complaint[0] != 0)
-        complain(complaint);
+    complain(complaint);
     if (start_settings.disabled || (start_settings.children != SETTINGS_CHILDREN_ALL && parent_is_profiled()))
         return;
     owner_pid = sys_getpid();
-    if (!set_up())
+    bool ready = set_up();
+    complain(recording_problem());
+    if (!ready)
         return;
     if (complaint[0] != 0)
         recording_event(HMK_EVENT_DEGRADED, 0, 0, 0, 0, complaint);
+    if (recording_problem()[0] != 0)
+        recording_event(HMK_EVENT_DEGRADED, 0, 0, 0, 0, recording_problem());
     on_exit(note_status, NULL);
     recording_event(HMK_EVENT_START, 0, 0, 0, 0, NULL);
     timeline_init(start_settings.timeline_ms * 1000000u);

@@ -513,7 +513,7 @@ START_TEST(file_size_limit_below_the_first_chunks_leaves_nothing)
     bool opened = recording_open(&settings, test_environment);
     setrlimit(RLIMIT_FSIZE, &old);
     ck_assert(!opened);
-    ck_assert_ptr_nonnull(strstr(recording_problem(), "file size limit"));
+    ck_assert_ptr_nonnull(strstr(recording_problem(), "/a.hmk: larger than the file size limit"));
     ck_assert_int_ne(access("a.hmk", F_OK), 0);
 }
 END_TEST
