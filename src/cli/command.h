@@ -24,8 +24,10 @@ struct command {
 };
 
 int cmd_dump(int argc, char **argv);
+int cmd_env(int argc, char **argv);
 int cmd_info(int argc, char **argv);
 int cmd_report(int argc, char **argv);
+int cmd_run(int argc, char **argv);
 
 /* "heapmark VERB: SENTENCE" on stderr; COMMAND_BAD. */
 int command_bad(const char *verb, const char *format, ...) __attribute__((format(printf, 2, 3)));

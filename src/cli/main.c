@@ -10,6 +10,8 @@
 
 /* In the order in which --help lists them. */
 static const struct command commands[] = {
+    { "run", cmd_run, "run a program and record its memory" },
+    { "env", cmd_env, "the lines that do so without run: shell, Docker, systemd, Kubernetes" },
     { "report", cmd_report, "why memory is what it is: verdict, ledger, top sites" },
     { "info", cmd_info, "what a recording is, whether it is complete, what was lost" },
     { "dump", cmd_dump, "every record of a recording, plainly" },

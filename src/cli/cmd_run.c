@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+#include "cli/command.h"
+
+#include "cli/launch.h"
+#include "cli/preload.h"
+#include "cli/recordings.h"
+#include "cli/target.h"
+#include "viewer/plain.h"
+#include "viewer/units.h"
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char help[] =
+    "Usage: heapmark run [OPTION]... [--] COMMAND [ARGUMENT]...\n"
+    "Runs a program and records its memory, then says in a few lines on stderr what was recorded.\n\n"
+    "  -o, --output PATTERN  where recordings go; %e program, %p process, %h host, %t time, %q{VAR};\n"
+    "                        default heapmark.%e.%p.hmk here; a name that ends in / is a directory\n"
+    "  --depth N             frames kept of a stack\n"
+    "  --sample BYTES        record one allocation in about BYTES (512K); default: all of them\n"
+    "  --children no|fork|all  which child processes are recorded too; default all\n"
+    "  --option KEY=VALUE    any setting of heapmark-options(7)\n"
+    "  --report              print the whole report at the end, on stderr\n"
+    "  --force               run also a program that cannot be recorded\n"
+    "  -q, --quiet           say nothing at the end\n"
+    "  --help\n\n"
+    "Example: heapmark run -- python3 report.py\n"
+    "Exit status: that of COMMAND, 128 + signal when a signal ended it; 127 not found, 126 not executable,\n"
+    "125 heapmark itself failed or COMMAND cannot be recorded.\n";
+
+enum { EXIT_OWN = 125, EXIT_NOT_RUNNABLE = 126, EXIT_NOT_FOUND = 127 };
+
+struct run {
+    struct preload_request request;
+    bool report, force, quiet;
+    struct preload preload;
+    uint64_t start_realtime_ns;
+};
+
+enum { OPTION_REPORT = PRELOAD_OPTIONS_END, OPTION_FORCE, OPTION_HELP };
+
+static const struct option options[] = {
+    PRELOAD_LONG_OPTIONS,
+    { "report", no_argument, NULL, OPTION_REPORT },
+    { "force", no_argument, NULL, OPTION_FORCE },
+    { "quiet", no_argument, NULL, 'q' },
+    { "help", no_argument, NULL, OPTION_HELP },
+    { NULL, 0, NULL, 0 },
+};
+
+/* 0, or the option that ended the reading: OPTION_HELP or '?'. */
+static int read_options(struct run *run, int argc, char **argv)
+{
+    /* The first word that is no option is the command, and what follows is its own. */
+    for (int option; (option = command_option(argc, argv, "+:o:q", options)) != -1;) {
+        if (preload_take_option(&run->request, option, optarg))
+            continue;
+        switch (option) {
+        case 'q': run->quiet = true; break;
+        case OPTION_REPORT: run->report = true; break;
+        case OPTION_FORCE: run->force = true; break;
+        default: return option;
+        }
+    }
+    return 0;
+}
+
+/* ---- the end ------------------------------------------------------------------------------------ */
+
+/* As short as it can be typed here. */
+static const char *short_path(const char *path)
+{
+    char directory[PATH_MAX];
+    size_t length;
+    if (!getcwd(directory, sizeof directory) || (length = strlen(directory)) == 0)
+        return path;
+    return strncmp(path, directory, length) == 0 && path[length] == '/' ? path + length + 1 : path;
+}
+
+static void say_path(const char *path)
+{
+    struct strbuf text = STRBUF_INIT;
+    plain_put(&text, short_path(path));
+    fputs(text.text, stderr);
+    strbuf_free(&text);
+}
+
+static void say_numbers(const struct recording_found *recording)
+{
+    char rss[UNITS_BYTES], heap[UNITS_BYTES];
+    fprintf(stderr, "heapmark: RSS %s at the peak, heap %s at its peak\n",
+            units_size(rss, (int64_t)recording->rss_peak_bytes), units_size(heap, recording->heap_peak_bytes));
+}
+
+static void say_recordings(const struct recordings *recordings, const struct recording_found *main)
+{
+    if (recordings->found.count > 1)
+        fprintf(stderr, "heapmark: %zu recordings; that of the largest process:\n", recordings->found.count);
+    say_numbers(main);
+    fputs("recording: ", stderr);
+    say_path(main->path);
+    fputs("     heapmark report ", stderr);
+    say_path(main->path);
+    fputc('\n', stderr);
+}
+
+static void finish(const struct run *run, const struct launch *launch)
+{
+    struct recordings recordings;
+    recordings_find(&recordings, run->preload.pattern, launch->pid, run->start_realtime_ns);
+    const struct recording_found *largest = recordings_largest(&recordings);
+    if (!largest)
+        fputs("heapmark: no recording was made; 'heapmark run --help' says which programs can be recorded\n", stderr);
+    else if (!run->quiet)
+        say_recordings(&recordings, largest);
+    recordings_free(&recordings);
+}
+
+/* ---- the start ---------------------------------------------------------------------------------- */
+
+static int say_failure(const char *sentence, int status)
+{
+    command_bad("run", "%s", sentence);
+    return status;
+}
+
+static int status_of_verdict(enum target_verdict verdict)
+{
+    switch (verdict) {
+    case TARGET_NOT_FOUND: return EXIT_NOT_FOUND;
+    case TARGET_NOT_RUNNABLE: return EXIT_NOT_RUNNABLE;
+    default: return EXIT_OWN;
+    }
+}
+
+static int launch(struct run *run, const struct target *target, char **argv)
+{
+    struct launch child;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    run->start_realtime_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    launch_and_wait(&child, target->path, argv, target->verdict == TARGET_HOSTILE ? NULL : &run->preload);
+    if (child.failed) {
+        command_bad("run", "cannot run %s: %s", target->path, strerror(child.failed));
+        return child.pid < 0 ? EXIT_OWN : child.failed == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_RUNNABLE;
+    }
+    if (target->verdict == TARGET_FINE)
+        finish(run, &child);
+    return child.status;
+}
+
+static int inspect_and_launch(struct run *run, char **argv)
+{
+    struct target target;
+    struct fail why;
+    int status;
+    target_inspect(&target, argv[0]);
+    bool unrecordable = target.verdict == TARGET_DEAF || target.verdict == TARGET_HOSTILE;
+    if (target.verdict != TARGET_FINE && !(unrecordable && run->force))
+        status = say_failure(target.why.text, status_of_verdict(target.verdict));
+    else if (!preload_find(&run->preload, &run->request, &why))
+        status = say_failure(why.text, EXIT_OWN);
+    else
+        status = launch(run, &target, argv);
+    target_free(&target);
+    return status;
+}
+
+int cmd_run(int argc, char **argv)
+{
+    struct run run = {0};
+    int stopped = read_options(&run, argc, argv);
+    int status = EXIT_OWN;
+    if (stopped == OPTION_HELP)
+        status = command_help(help);
+    else if (!stopped && optind == argc)
+        command_misused("run", "no command given");
+    else if (!stopped)
+        status = inspect_and_launch(&run, argv + optind);
+    preload_free(&run.preload);
+    preload_request_free(&run.request);
+    return status;
+}
