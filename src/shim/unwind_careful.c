@@ -78,7 +78,15 @@ static enum outcome step_over_signal(struct walk *walk)
     return walk->now.pc ? STEPPED : ENDED;
 }
 
-/* May `pc`, found by a guess, be code? */
+/* Does a call instruction end at `pc`?  Its pages need not be readable. */
+static bool follows_call(uint64_t pc)
+{
+    uint64_t first = pc - MACHINE_CALL_BYTES;
+    return sys_readable((const void *)(first & ~UINT64_C(7))) && sys_readable((const void *)((pc - 1) & ~UINT64_C(7)))
+        && machine_follows_call((const uint8_t *)pc);
+}
+
+/* May `pc`, found by a guess, be a return address?  Words on a stack that are none are mostly data or addresses of data. */
 static bool plausible(const struct walk *walk, uint64_t pc)
 {
     struct unwind_object object;
@@ -86,9 +94,12 @@ static bool plausible(const struct walk *walk, uint64_t pc)
     if (unwind_object_find(pc - 1, &object)) {
         struct unwind_rule rule;
         unwind_cfi_rule(&object, pc - 1, &rule);
-        return rule.kind != UNWIND_RULE_UNKNOWN;
+        if (rule.kind != UNWIND_RULE_UNKNOWN)
+            return true;
+    } else if (walk->generated && pc - walk->generated + GENERATED_CODE_BYTES < 2 * GENERATED_CODE_BYTES) {
+        return true;            /* interpreters push return addresses that follow no call */
     }
-    return walk->generated && pc - walk->generated + GENERATED_CODE_BYTES < 2 * GENERATED_CODE_BYTES;
+    return follows_call(pc);
 }
 
 static enum outcome guess(struct walk *walk)

@@ -12,6 +12,7 @@
  *   machine_expand(packed, rule)   the same rule again
  *   machine_unpack(packed, ...)    the addresses that the step reads
  *   machine_signal_code(code)      a signal trampoline by its instructions (MACHINE_SIGNAL_CODE_BYTES of them)
+ *   machine_follows_call(pc)       does a call instruction end there?  Reads MACHINE_CALL_BYTES in front of it
  *   machine_interrupted(sp)        the registers saved in the signal frame at sp
  */
 

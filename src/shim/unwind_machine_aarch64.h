@@ -78,4 +78,13 @@ static inline bool machine_signal_code(const void *code)
     return memcmp(code, "\x68\x11\x80\xd2\x01\x00\x00\xd4", MACHINE_SIGNAL_CODE_BYTES) == 0;
 }
 
+#define MACHINE_CALL_BYTES 4
+static inline bool machine_follows_call(const uint8_t *pc)
+{
+    uint32_t instruction;
+    memcpy(&instruction, pc - 4, sizeof instruction);
+    return (instruction & 0xfc000000) == 0x94000000         /* bl */
+        || (instruction & 0xfefff000) == 0xd63f0000;        /* blr, and with pointer authentication */
+}
+
 #endif

@@ -82,4 +82,25 @@ static inline bool machine_signal_code(const void *code)
     return memcmp(code, "\x48\xc7\xc0\x0f\x00\x00\x00\x0f\x05", MACHINE_SIGNAL_CODE_BYTES) == 0;
 }
 
+#define MACHINE_CALL_BYTES 7
+static inline bool machine_follows_call(const uint8_t *pc)
+{
+    if (pc[-5] == 0xe8)                                     /* call rel32 */
+        return true;
+    /* call r/m64 (ff /2): the register, or memory with a SIB byte or not and a displacement of 0, 1 or 4 bytes */
+    for (int bytes = 2; bytes <= 7; bytes++) {
+        if (pc[-bytes] != 0xff || (pc[1 - bytes] >> 3 & 7) != 2)
+            continue;
+        uint8_t mode = pc[1 - bytes] >> 6, operand = pc[1 - bytes] & 7;
+        int length = 2 + (mode != 3 && operand == 4);
+        if (mode == 1)
+            length += 1;
+        else if (mode == 2 || (mode == 0 && operand == 5))
+            length += 4;
+        if (length == bytes)
+            return true;
+    }
+    return false;
+}
+
 #endif
