@@ -146,17 +146,16 @@ def until(pattern):
 def send(text):
     os.write(terminal, text)
 until(rb"prompt\$ ")
-# Not before the shell's vfork is over: a child that is stopped there holds its parent.
-send(b"%s run -q -- sh -c 'cat; exit 1'\n" % sys.argv[1].encode())
-send(b"ready\n")
-until(rb"ready\r\n.*ready\r\n")
+# No forks in it: a child that is stopped before its exec would hold a parent in vfork.
+send(b"%s run -q -- bash -c 'echo rea\"\"dy; while read x; do echo got $x; done'\n" % sys.argv[1].encode())
+until(rb"ready\r\n")
 send(b"\x1a")
 until(rb"Stopped")
 until(rb"prompt\$ ")
 send(b"fg\n")
-until(rb"exit 1'\r\n")
-send(b"echoed\n")
-until(rb"echoed\r\n.*echoed\r\n")
+until(rb"done'\r\n")
+send(b"more\n")
+until(rb"got more\r\n")
 send(b"\x03")
 until(rb"prompt\$ ")
 send(b"echo status $?\n")
