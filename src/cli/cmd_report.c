@@ -1,20 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "cli/command.h"
 
-#include "analysis/history.h"
-#include "analysis/ledger.h"
-#include "analysis/profile.h"
-#include "analysis/verdict.h"
-#include "cli/process.h"
+#include "cli/reading.h"
 #include "contract/read.h"
 #include "symbols/symbolizer.h"
 #include "viewer/report.h"
 #include <getopt.h>
 #include <regex.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 static const char help[] =
@@ -46,30 +40,6 @@ struct request {
     bool color_always, color_never;
 };
 
-#define WIDTH_DEFAULT 100
-#define WIDTH_MIN 80
-#define WIDTH_MAX 160
-
-static unsigned screen_width(void)
-{
-    struct winsize size;
-    uint64_t columns = 0;
-    const char *variable = getenv("COLUMNS");
-    if (isatty(STDOUT_FILENO) && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col != 0)
-        columns = size.ws_col;
-    else if (!variable || !command_number(variable, 10000, &columns))
-        columns = WIDTH_DEFAULT;
-    return columns < WIDTH_MIN ? WIDTH_MIN : columns > WIDTH_MAX ? WIDTH_MAX : (unsigned)columns;
-}
-
-static bool wants_color(const struct request *request)
-{
-    const char *none = getenv("NO_COLOR"), *terminal = getenv("TERM");
-    if (request->color_always || request->color_never)
-        return request->color_always;
-    return isatty(STDOUT_FILENO) && (!none || !*none) && (!terminal || strcmp(terminal, "dumb") != 0);
-}
-
 static void complain(void *context, const char *sentence)
 {
     (void)context;
@@ -86,49 +56,24 @@ static void show_progress(void *context, size_t done, size_t total)
         fprintf(stderr, "\r%*s\r", 60, "");
 }
 
-static enum report_life life_of(const struct read_file *file)
-{
-    if (read_live(file)->state != HMK_STATE_RUNNING)
-        return REPORT_ENDED;
-    switch (process_life(read_header(file))) {
-    case PROCESS_ALIVE: return REPORT_RUNNING;
-    case PROCESS_GONE: return REPORT_KILLED;
-    default: return REPORT_LIFE_UNKNOWN;
-    }
-}
-
-static void report_one(const struct request *request, const struct read_file *file)
-{
-    struct profile *profile = profile_new(file);
-    struct ledgers ledgers = ledgers_read(file);
-    struct history history = history_read(file);
-    struct verdict verdict = verdict_find(profile, ledgers_newest(&ledgers), &history);
-    struct report report = { .profile = profile, .ledgers = &ledgers, .history = &history, .verdict = &verdict,
-                             .life = life_of(file) };
-    if (request->json)
-        report_json(&report, &request->options, stdout);
-    else
-        report_text(&report, &request->options, stdout);
-    history_free(&history);
-    ledgers_free(&ledgers);
-    profile_free(profile);
-}
-
 static int report_files(const struct request *request, char **paths, int count)
 {
     int status = COMMAND_OK;
 
     for (int i = 0; i < count; i++) {
         struct read_error error;
-        struct read_file *file = read_open(paths[i], &error);
-        if (!file) {
+        struct reading reading;
+        if (!reading_open(&reading, paths[i], &error)) {
             status = command_bad("report", "%s", error.sentence);
             continue;
         }
         if (!request->json && count > 1)
             printf("%s==> %s <==\n", i > 0 ? "\n" : "", paths[i]);
-        report_one(request, file);
-        read_close(file);
+        if (request->json)
+            report_json(&reading.report, &request->options, stdout);
+        else
+            report_text(&reading.report, &request->options, stdout);
+        reading_close(&reading);
     }
     return status;
 }
@@ -225,8 +170,8 @@ int cmd_report(int argc, char **argv)
     if (good && optind == argc)
         status = command_misused("report", "no recording given");
     else if (good) {
-        request.options.width = screen_width();
-        request.options.color = wants_color(&request);
+        request.options.width = command_width(STDOUT_FILENO);
+        request.options.color = request.color_always || (!request.color_never && command_color(STDOUT_FILENO));
         status = report_files(&request, argv + optind, argc - optind);
     }
     if (request.options.filter)

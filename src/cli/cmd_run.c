@@ -3,12 +3,15 @@
 
 #include "cli/launch.h"
 #include "cli/preload.h"
+#include "cli/reading.h"
 #include "cli/recordings.h"
 #include "cli/target.h"
+#include "contract/read.h"
+#include "symbols/symbolizer.h"
 #include "viewer/plain.h"
-#include "viewer/units.h"
 #include <errno.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <time.h>
@@ -74,48 +77,66 @@ static int read_options(struct run *run, int argc, char **argv)
 static const char *short_path(const char *path)
 {
     char directory[PATH_MAX];
-    size_t length;
-    if (!getcwd(directory, sizeof directory) || (length = strlen(directory)) == 0)
+    if (!getcwd(directory, sizeof directory))
         return path;
+    size_t length = strlen(directory);
     return strncmp(path, directory, length) == 0 && path[length] == '/' ? path + length + 1 : path;
 }
 
-static void say_path(const char *path)
+static void say_summary(const char *path)
 {
-    struct strbuf text = STRBUF_INIT;
-    plain_put(&text, short_path(path));
-    fputs(text.text, stderr);
-    strbuf_free(&text);
-}
-
-static void say_numbers(const struct recording_found *recording)
-{
-    char rss[UNITS_BYTES], heap[UNITS_BYTES];
-    fprintf(stderr, "heapmark: RSS %s at the peak, heap %s at its peak\n",
-            units_size(rss, (int64_t)recording->rss_peak_bytes), units_size(heap, recording->heap_peak_bytes));
+    struct reading reading;
+    struct read_error error;
+    struct symbolizer_options symbols = {0};
+    struct report_options summary = { .width = command_width(STDERR_FILENO), .symbols = &symbols,
+                                      .color = command_color(STDERR_FILENO) };
+    if (!reading_open(&reading, path, &error)) {
+        command_bad("run", "%s", error.sentence);
+        return;
+    }
+    fputs("heapmark: ", stderr);
+    report_summary(&reading.report, &summary, stderr);
+    reading_close(&reading);
 }
 
 static void say_recordings(const struct recordings *recordings, const struct recording_found *main)
 {
+    struct strbuf name = STRBUF_INIT;
+    plain_put(&name, short_path(main->path));
     if (recordings->found.count > 1)
-        fprintf(stderr, "heapmark: %zu recordings; that of the largest process:\n", recordings->found.count);
-    say_numbers(main);
-    fputs("recording: ", stderr);
-    say_path(main->path);
-    fputs("     heapmark report ", stderr);
-    say_path(main->path);
-    fputc('\n', stderr);
+        fprintf(stderr, "heapmark: %zu processes were recorded; the largest was %" PRIu32 ":\n", recordings->found.count,
+                main->pid);
+    say_summary(main->path);
+    fprintf(stderr, "recording: %s     heapmark report %s\n", name.text, name.text);
+    strbuf_free(&name);
+}
+
+/* The report goes where the summary goes: standard output is the program's. */
+static void print_report(const char *path)
+{
+    char *arguments[] = { (char *)"report", (char *)"--", (char *)path, NULL };
+    int output = dup(STDOUT_FILENO);
+    fflush(stdout);
+    optind = 0;             /* getopt starts anew */
+    if (output >= 0 && dup2(STDERR_FILENO, STDOUT_FILENO) >= 0) {
+        cmd_report(3, arguments);
+        fflush(stdout);
+        dup2(output, STDOUT_FILENO);
+    }
+    close(output);
 }
 
 static void finish(const struct run *run, const struct launch *launch)
 {
     struct recordings recordings;
     recordings_find(&recordings, run->preload.pattern, launch->pid, run->start_realtime_ns);
-    const struct recording_found *largest = recordings_largest(&recordings);
-    if (!largest)
-        fputs("heapmark: no recording was made; 'heapmark run --help' says which programs can be recorded\n", stderr);
+    const struct recording_found *main = recordings_largest(&recordings);
+    if (!main)
+        fputs("heapmark: no recording was made\n", stderr);
+    else if (run->report)
+        print_report(main->path);
     else if (!run->quiet)
-        say_recordings(&recordings, largest);
+        say_recordings(&recordings, main);
     recordings_free(&recordings);
 }
 

@@ -6,6 +6,13 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#define WIDTH_DEFAULT 100
+#define WIDTH_MIN 80
+#define WIDTH_MAX 160
 
 static void complain(const char *verb, const char *format, va_list arguments)
 {
@@ -66,4 +73,22 @@ bool command_number(const char *text, uint64_t limit, uint64_t *value)
         return false;
     *value = number;
     return true;
+}
+
+unsigned command_width(int fd)
+{
+    struct winsize size;
+    uint64_t columns = 0;
+    const char *variable = getenv("COLUMNS");
+    if (isatty(fd) && ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col != 0)
+        columns = size.ws_col;
+    else if (!variable || !command_number(variable, 10000, &columns))
+        columns = WIDTH_DEFAULT;
+    return columns < WIDTH_MIN ? WIDTH_MIN : columns > WIDTH_MAX ? WIDTH_MAX : (unsigned)columns;
+}
+
+bool command_color(int fd)
+{
+    const char *none = getenv("NO_COLOR"), *terminal = getenv("TERM");
+    return isatty(fd) && (!none || !*none) && (!terminal || strcmp(terminal, "dumb") != 0);
 }

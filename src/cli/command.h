@@ -40,5 +40,8 @@ int command_option(int argc, char **argv, const char *shorts, const struct optio
 int command_help(const char *text);
 /* A whole decimal number; false: it is none, or above `limit`. */
 bool command_number(const char *text, uint64_t limit, uint64_t *value);
+/* Columns to use and whether to use colour on a descriptor: of its terminal, else by COLUMNS and without. */
+unsigned command_width(int fd);
+bool command_color(int fd);
 
 #endif

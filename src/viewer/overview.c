@@ -52,7 +52,7 @@ static void put_ending(struct strbuf *out, const struct report *report)
         strbuf_printf(out, "exited after %s", a);
 }
 
-static void put_process(struct strbuf *out, const struct report *report, const struct sites_view *view)
+void overview_process(struct strbuf *out, const struct report *report, const struct sites_view *view)
 {
     const struct profile_process *process = &report->profile->process;
     const struct profile_sum *heap = &report->profile->sum[PROFILE_HEAP];
@@ -211,7 +211,6 @@ static void put_findings(struct strbuf *out, const struct report *report, const 
 void overview_verdict(struct strbuf *out, const struct report *report, const struct sites_view *view)
 {
     const struct ledger *ledger = ledgers_newest(report->ledgers);
-    put_process(out, report, view);
     put_rss(out, report, view, ledger);
     if (ledger)
         put_parts(out, report, ledger);

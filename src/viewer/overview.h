@@ -8,7 +8,9 @@ struct report;
 struct sites_view;
 struct strbuf;
 
-/* The first screen: which process, RSS and what it is made of, why, and what to do. */
+/* Which process: its command, how and when it ended. */
+void overview_process(struct strbuf *out, const struct report *report, const struct sites_view *view);
+/* RSS and what it is made of, why, and what to do. */
 void overview_verdict(struct strbuf *out, const struct report *report, const struct sites_view *view);
 /* Every part of VmRSS, with its sum. */
 void overview_ledger(struct strbuf *out, const struct report *report, const struct sites_view *view);

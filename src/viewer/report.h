@@ -47,6 +47,9 @@ struct report_options {
 
 void report_text(const struct report *report, const struct report_options *options, FILE *out);
 
+/* RSS, what it is made of, why, what to do: the first lines of report_text alone. */
+void report_summary(const struct report *report, const struct report_options *options, FILE *out);
+
 /* The same as one JSON document, "heapmark-report", version 1. */
 void report_json(const struct report *report, const struct report_options *options, FILE *out);
 

@@ -92,6 +92,14 @@ static void add_table(struct tables *tables, const struct sites_view *view, enum
                                                   options->depth ? options->depth : lines);
 }
 
+static void want_verdict(const struct report *report, const struct sites_view *view)
+{
+    const struct profile *profile = report->profile;
+    for (size_t i = 0; i < report->verdict->count; i++)
+        if (report->verdict->finding[i].site < profile->site_count)
+            names_want(view->names, profile->sites[report->verdict->finding[i].site].frame, NAMES_ALL);
+}
+
 /* Everything that will be shown is requested before anything is looked up: the symbolizer works module by module. */
 static struct tables prepare(const struct report *report, const struct sites_view *view)
 {
@@ -107,9 +115,7 @@ static struct tables prepare(const struct report *report, const struct sites_vie
                   OVERVIEW_LINES);
     for (size_t i = 0; ledger && i < ledger->pin_count; i++)
         names_want(view->names, profile->sites[ledger->pins[i].site].frame, NAMES_ALL);
-    for (size_t i = 0; i < report->verdict->count; i++)
-        if (report->verdict->finding[i].site < profile->site_count)
-            names_want(view->names, profile->sites[report->verdict->finding[i].site].frame, NAMES_ALL);
+    want_verdict(report, view);
     names_resolve(view->names);
     return tables;
 }
@@ -135,6 +141,7 @@ void report_text(const struct report *report, const struct report_options *optio
     struct tables tables = prepare(report, &view);
     bool overview = options->sort == RANK_KEYS;
 
+    overview_process(&out, report, &view);
     overview_verdict(&out, report, &view);
     if (overview) {
         overview_ledger(&out, report, &view);
@@ -148,6 +155,20 @@ void report_text(const struct report *report, const struct report_options *optio
     fwrite(out.text, 1, out.length, file);
     strbuf_free(&out);
     free(hidden);
+    names_free(names);
+}
+
+void report_summary(const struct report *report, const struct report_options *options, FILE *file)
+{
+    struct names *names = names_new(report->profile, options->symbols);
+    struct sites_view view = { .profile = report->profile, .names = names, .options = options };
+    struct strbuf out = STRBUF_INIT;
+
+    want_verdict(report, &view);
+    names_resolve(names);
+    overview_verdict(&out, report, &view);
+    fwrite(out.text, 1, out.length, file);
+    strbuf_free(&out);
     names_free(names);
 }
 

@@ -201,7 +201,7 @@ PY
 
 @test "children are recorded, and --children no leaves them alone" {
     "$heapmark" run -- bash -c 'ls >ignored; true' 2>err
-    says 'recordings; that of the largest process'
+    says 'processes were recorded; the largest was'
     set -- heapmark.ls.*.hmk
     [[ -s $1 ]]
     rm -f ./*.hmk
@@ -213,6 +213,25 @@ PY
 @test "quiet is quiet" {
     "$heapmark" run -q -- true 2>err
     [[ ! -s err ]]
+}
+
+@test "the summary: RSS, what it is made of, why" {
+    c_program small
+    status 3 "$heapmark" run ./small 2>err
+    says '^heapmark: RSS .* at the peak'
+    says '^ +live blocks '
+    says '^ +heapmark itself '
+    says '^ +why '
+    says '^recording: heapmark.small.[0-9]+.hmk     heapmark report heapmark.small.[0-9]+.hmk$'
+}
+
+@test "--report prints the report on stderr, and the status is the program's" {
+    c_program small
+    status 3 "$heapmark" run --report ./small >out 2>err
+    [[ ! -s out ]]
+    says '^pid [0-9]+, exited with status 3'
+    says '^RSS '
+    says 'WHERE'
 }
 
 @test "settings reach the program; HEAPMARK_OPTIONS comes first" {
