@@ -3,15 +3,23 @@
 #define HEAPMARK_CONTRACT_CONTROL_H
 
 /*
- * Requests to a live process.  The asker maps the recording, waits until request_sequence ==
- * answer_sequence, writes kind, argument and label, stores (release) request_sequence + 1 and sends
- * live.control_signal to a thread of the process that does not block it.  The process does the work, writes answer[]
- * and answer_status and stores (release) answer_sequence = request_sequence.  No answer: the asker says why.
+ * Requests to a live process.  The asker maps the recording and keeps other askers out (flock on the file).
+ *
+ *   asker    waits until request_sequence == answer_sequence; writes argument and label, stores request_kind (release),
+ *            then request_sequence + 1 (release), and wakes the process: HMK_SIGNAL_MAGIC by live.control_signal, to a
+ *            thread that does not block it.  Without the signal the process sees the request at its next sample.
+ *   process  takes the request by exchanging request_kind for HMK_REQUEST_NONE, does the work, writes answer[] and
+ *            answer_status and stores (release) answer_sequence = request_sequence.
+ *   asker    who waited long enough takes the request back by the same exchange.  If it finds HMK_REQUEST_NONE the work is
+ *            under way; else the process will some day answer HMK_ANSWER_WITHDRAWN.  Until then the sequences differ,
+ *            and a new request goes in by storing argument, label and (release) kind alone; an answer WITHDRAWN to that
+ *            means that it came too late, and is repeated.
  */
 
 #include "format.h"
 
 enum hmk_request_kind {
+    HMK_REQUEST_NONE = 0,       /* taken, or taken back */
     HMK_REQUEST_MARK = 1,       /* label */
     HMK_REQUEST_SNAPSHOT = 2,   /* label; census of kind REQUEST. answer[0]: record of HMK_CENSUSES */
     HMK_REQUEST_TRIM = 3,       /* argument 1: forecast only. answer: see enum hmk_trim_answer */
@@ -21,6 +29,8 @@ enum hmk_request_kind {
 
 /* si_value of the waking signal (SI_QUEUE): tells it from one that is meant for the host. */
 #define HMK_SIGNAL_MAGIC 0x686d6b21
+/* The same to a thread whose signal mask was opened for it from outside (ptrace): the handler closes it again. */
+#define HMK_SIGNAL_MAGIC_UNMASKED 0x686d6b22
 
 /* Ways to give memory back that the process has. */
 enum hmk_lever {
@@ -38,7 +48,8 @@ enum hmk_trim_answer {
 enum hmk_answer_status {
     HMK_ANSWER_DONE = 0,
     HMK_ANSWER_UNSUPPORTED = 1,
-    HMK_ANSWER_FAILED = 2
+    HMK_ANSWER_FAILED = 2,
+    HMK_ANSWER_WITHDRAWN = 3    /* the request had been taken back */
 };
 
 #endif

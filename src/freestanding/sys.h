@@ -59,6 +59,9 @@ int sys_gettid(void);
 unsigned sys_getuid(void);
 int sys_tgkill(int pid, int tid, int signal);                   /* signal 0: does the thread exist? */
 void sys_yield(void);
+/* Blocks all signals of the calling thread, libc's internal ones too, but for those that a fault raises. */
+void sys_block_signals(uint64_t *before);
+void sys_restore_signals(const uint64_t *before);
 void sys_thread_name(char name[16]);                            /* the calling thread's; terminated */
 unsigned long sys_auxv(unsigned long type);                     /* 0: not there */
 _Noreturn void sys_exit_group(int status);

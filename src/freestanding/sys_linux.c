@@ -6,6 +6,7 @@
 #include <linux/fs.h>
 #include <linux/memfd.h>
 #include <linux/prctl.h>
+#include <signal.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -304,6 +305,21 @@ unsigned sys_getuid(void)
 int sys_tgkill(int pid, int tid, int signal)
 {
     return (int)sys_call(SYS_tgkill, pid, tid, signal, 0, 0, 0);
+}
+
+#define SIGNAL_BIT(number) (UINT64_C(1) << ((number) - 1))
+#define FAULT_SIGNALS \
+    (SIGNAL_BIT(SIGSEGV) | SIGNAL_BIT(SIGBUS) | SIGNAL_BIT(SIGFPE) | SIGNAL_BIT(SIGILL) | SIGNAL_BIT(SIGTRAP))
+
+void sys_block_signals(uint64_t *before)
+{
+    uint64_t blocked = ~FAULT_SIGNALS;
+    sys_call(SYS_rt_sigprocmask, SIG_BLOCK, (long)&blocked, (long)before, sizeof(blocked), 0, 0);
+}
+
+void sys_restore_signals(const uint64_t *before)
+{
+    sys_call(SYS_rt_sigprocmask, SIG_SETMASK, (long)before, 0, sizeof(*before), 0, 0);
 }
 
 void sys_yield(void)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "shim/control.h"
 
+#include "freestanding/on_stack.h"
 #include "freestanding/sys.h"
-#include "freestanding/text.h"
 #include "shim/real.h"
 #include "shim/recorder.h"
 #include "shim/recording.h"
@@ -14,7 +14,8 @@
 #include <errno.h>
 #include <signal.h>
 
-static struct sigaction host_action;
+#define STACK_BYTES (256u * 1024)
+static unsigned char *stack;            /* NULL: the work has to do with the stack it is called on */
 static struct spin serving;
 
 /* ---- the work ----------------------------------------------------------------------------------- */
@@ -47,33 +48,63 @@ static void do_trim(struct thread *thread, bool forecast_only, struct control_an
                     value[HMK_TRIM_NS], NULL);
 }
 
-void control_perform(struct thread *thread, uint32_t kind, uint64_t argument, const char *label,
-                     struct control_answer *answer)
+struct job {
+    struct thread *thread;
+    uint32_t kind;
+    uint64_t argument;
+    const char *label;
+    struct control_answer *answer;
+};
+
+static void perform(void *argument)
 {
-    *answer = (struct control_answer){.status = HMK_ANSWER_DONE};
+    const struct job *job = argument;
+    struct control_answer *answer = job->answer;
     struct survey_result result = {0};
-    recorder_flush(thread);
+    recorder_flush(job->thread);
     timeline_now();
-    switch (kind) {
+    switch (job->kind) {
     case HMK_REQUEST_MARK:
-        recording_event(HMK_EVENT_MARK, 0, 0, 0, 0, label);
-        survey_take(thread, HMK_CENSUS_MARK, label, &result);
+        recording_event(HMK_EVENT_MARK, 0, 0, 0, 0, job->label);
+        survey_take(job->thread, HMK_CENSUS_MARK, job->label, &result);
         answer->value[0] = result.record;
         break;
     case HMK_REQUEST_SNAPSHOT:
-        if (!survey_take(thread, HMK_CENSUS_REQUEST, label, &result))
+        if (!survey_take(job->thread, HMK_CENSUS_REQUEST, job->label, &result))
             answer->status = HMK_ANSWER_FAILED;
         answer->value[0] = result.record;
         break;
     case HMK_REQUEST_AT_EXIT:
-        survey_take(thread, HMK_CENSUS_EXIT, "", &result);
+        survey_take(job->thread, HMK_CENSUS_EXIT, "", &result);
         break;
     case HMK_REQUEST_TRIM:
-        do_trim(thread, argument == 1, answer);
+        do_trim(job->thread, job->argument == 1, answer);
         break;
     default:
         answer->status = HMK_ANSWER_UNSUPPORTED;
     }
+}
+
+/* Holds `serving`; signals are blocked. */
+static void perform_apart(struct job *job)
+{
+    *job->answer = (struct control_answer){.status = HMK_ANSWER_DONE};
+    if (stack != NULL)
+        on_stack(stack + STACK_BYTES, perform, job);
+    else
+        perform(job);
+}
+
+void control_perform(struct thread *thread, uint32_t kind, uint64_t argument, const char *label,
+                     struct control_answer *answer)
+{
+    struct job job = {thread, kind, argument, label, answer};
+    uint64_t mask;
+    sys_block_signals(&mask);
+    spin_lock(&serving);
+    perform_apart(&job);
+    spin_unlock(&serving);
+    sys_restore_signals(&mask);
 }
 
 /* ---- requests of another process ---------------------------------------------------------------- */
@@ -83,86 +114,181 @@ static bool is_waiting(void)
     return HMK_OBSERVE(recording_live->request_sequence) != HMK_GET(recording_live->answer_sequence);
 }
 
-/* The caller is outside the allocator and marked busy.  One thread serves, others that were woken leave. */
-static void serve_request(struct thread *thread)
+static void serve_one(struct thread *thread, uint32_t sequence)
 {
     struct hmk_live *live = recording_live;
-    if (!is_waiting() || !spin_try(&serving))
-        return;
-    uint32_t sequence = HMK_OBSERVE(live->request_sequence);
-    if (sequence != live->answer_sequence) {
+    struct control_answer answer = {.status = HMK_ANSWER_WITHDRAWN};
+    uint32_t kind = __atomic_exchange_n(&live->request_kind, HMK_REQUEST_NONE, __ATOMIC_ACQ_REL);
+    if (kind != HMK_REQUEST_NONE) {
         char label[sizeof live->request_label + 1];
         __builtin_memcpy(label, live->request_label, sizeof live->request_label);
         label[sizeof live->request_label] = 0;
-        struct control_answer answer;
-        control_perform(thread, HMK_GET(live->request_kind), HMK_GET(live->request_argument), label, &answer);
-        for (unsigned i = 0; i < 8; i++)
-            HMK_SET(live->answer[i], answer.value[i]);
-        HMK_SET(live->answer_status, answer.status);
-        HMK_PUBLISH(live->answer_sequence, sequence);
+        perform_apart(&(struct job){thread, kind, HMK_GET(live->request_argument), label, &answer});
     }
-    spin_unlock(&serving);
+    for (unsigned i = 0; i < 8; i++)
+        HMK_SET(live->answer[i], answer.value[i]);
+    HMK_SET(live->answer_status, answer.status);
+    HMK_PUBLISH(live->answer_sequence, sequence);
 }
 
 void control_serve(struct thread *thread)
 {
-    if (thread->no_serve || thread->busy)
+    if (thread->no_serve || thread->busy || thread->passing)
         return;
+    int kept = errno;
+    uint64_t mask;
+    sys_block_signals(&mask);
     thread->pending = 0;
     thread->busy = 1;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    int kept = errno;
-    serve_request(thread);
-    errno = kept;
+    /* One thread serves, others that were woken leave; it looks again in case the next request found it still serving. */
+    while (is_waiting() && spin_try(&serving)) {
+        uint32_t sequence = HMK_OBSERVE(recording_live->request_sequence);
+        if (sequence != recording_live->answer_sequence)
+            serve_one(thread, sequence);
+        spin_unlock(&serving);
+    }
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     thread->busy = 0;
+    sys_restore_signals(&mask);
+    errno = kept;
 }
 
-void control_tick(struct thread *thread)
+/* Of a signal handler, or of a thread that waits for signals.  A child of vfork runs in our memory, but is not us. */
+static void serve_interrupted(void)
 {
-    if (__builtin_expect(is_waiting(), 0))
+    if (*thread_gate != 1 || !is_waiting() || (uint32_t)sys_getpid() != recording_header->pid)
+        return;
+    struct thread *thread = thread_of_handler();
+    if (thread == NULL)
+        return;
+    if (thread->busy || thread->no_serve || thread->passing)
         thread->pending = 1;
+    else
+        control_serve(thread);
+}
+
+/* ---- the signal --------------------------------------------------------------------------------- */
+
+/* Held with all signals blocked, so a handler may wait for it. */
+static struct spin lending;
+static struct sigaction host_action;    /* what the host believes to have installed */
+static bool installed;
+
+static bool is_request(const siginfo_t *info)
+{
+    return info->si_signo == SIGURG && info->si_code == SI_QUEUE &&
+           (info->si_value.sival_int == HMK_SIGNAL_MAGIC || info->si_value.sival_int == HMK_SIGNAL_MAGIC_UNMASKED);
+}
+
+static bool is_handler(const struct sigaction *action)
+{
+    return (action->sa_flags & SA_SIGINFO) || (action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN);
 }
 
 static void chain(int number, siginfo_t *info, void *context)
 {
-    if (host_action.sa_flags & SA_SIGINFO)
-        host_action.sa_sigaction(number, info, context);
-    else if (host_action.sa_handler != SIG_DFL && host_action.sa_handler != SIG_IGN)
-        host_action.sa_handler(number);
+    uint64_t mask;
+    sys_block_signals(&mask);
+    spin_lock(&lending);
+    struct sigaction host = host_action;
+    if (host.sa_flags & (int)SA_RESETHAND)
+        host_action = (struct sigaction){.sa_handler = SIG_DFL};
+    spin_unlock(&lending);
+    sys_restore_signals(&mask);
+    if (host.sa_flags & SA_SIGINFO)
+        host.sa_sigaction(number, info, context);
+    else if (is_handler(&host))
+        host.sa_handler(number);
 }
 
 static void on_signal(int number, siginfo_t *info, void *context)
 {
     int kept = errno;
-    if (*thread_gate == 1 && is_waiting()) {
-        struct thread *thread = thread_current();
-        if (thread != NULL && (thread->busy || thread->no_serve))
-            thread->pending = 1;
-        else if (thread != NULL)
-            control_serve(thread);
-    }
-    if (info->si_code != SI_QUEUE || info->si_value.sival_int != HMK_SIGNAL_MAGIC)
+    if (!is_request(info)) {
         chain(number, info, context);
+        errno = kept;
+        return;
+    }
+    serve_interrupted();
+    if (info->si_value.sival_int == HMK_SIGNAL_MAGIC_UNMASKED)
+        sigaddset(&((ucontext_t *)context)->uc_sigmask, number);
     errno = kept;
+}
+
+bool control_take(const siginfo_t *info)
+{
+    if (!is_request(info))
+        return false;
+    int kept = errno;
+    serve_interrupted();
+    errno = kept;
+    return true;
+}
+
+static bool is_ours(const struct sigaction *action)
+{
+    return (action->sa_flags & SA_SIGINFO) && action->sa_sigaction == on_signal;
+}
+
+/* In front of whatever the host has now, with the flags that its handler counts on. */
+static void install(void)
+{
+    struct sigaction now, ours = {.sa_sigaction = on_signal, .sa_flags = SA_RESTART | SA_ONSTACK | SA_SIGINFO};
+    if (real.sigaction(SIGURG, NULL, &now) != 0)
+        return;
+    if (!is_ours(&now))
+        host_action = now;
+    sigemptyset(&ours.sa_mask);
+    if (is_handler(&host_action)) {
+        ours.sa_mask = host_action.sa_mask;
+        ours.sa_flags = SA_SIGINFO | (host_action.sa_flags & (SA_RESTART | SA_ONSTACK | SA_NODEFER));
+    }
+    installed = real.sigaction(SIGURG, &ours, NULL) == 0;
+    HMK_SET(recording_live->control_signal, installed ? SIGURG : 0);
+}
+
+bool control_lend(uint64_t *mask)
+{
+    struct sigaction now;
+    if (!installed)
+        return false;
+    sys_block_signals(mask);
+    spin_lock(&lending);
+    if (real.sigaction(SIGURG, NULL, &now) == 0 && is_ours(&now))
+        real.sigaction(SIGURG, &host_action, NULL);
+    return true;
+}
+
+void control_reclaim(const uint64_t *mask)
+{
+    int kept = errno;
+    install();
+    errno = kept;
+    spin_unlock(&lending);
+    sys_restore_signals(mask);
+}
+
+void control_tick(struct thread *thread)
+{
+    struct sigaction now;
+    if (__builtin_expect(is_waiting(), 0))
+        thread->pending = 1;
+    if (installed)
+        HMK_SET(recording_live->control_signal, real.sigaction(SIGURG, NULL, &now) == 0 && is_ours(&now) ? SIGURG : 0);
 }
 
 void control_init(bool want_signal)
 {
-    if (!want_signal)
-        return;
-    struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_RESTART | SA_ONSTACK | SA_SIGINFO};
-    sigemptyset(&action.sa_mask);
-    if (sigaction(SIGURG, &action, &host_action) == 0)
-        HMK_SET(recording_live->control_signal, SIGURG);
+    stack = sys_map_anonymous(STACK_BYTES);
+    if (want_signal)
+        install();
 }
 
 void control_after_fork(void)
 {
     spin_reset(&serving);
-    if (host_action.sa_flags != 0 || recording_live->control_signal == 0) {
-        struct sigaction now;
-        if (sigaction(SIGURG, NULL, &now) == 0 && (now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_signal)
-            HMK_SET(recording_live->control_signal, SIGURG);
-    }
+    spin_reset(&lending);
+    if (installed)
+        install();
 }

@@ -39,13 +39,38 @@ static inline bool is_passed_over(size_t bytes)
     return thread != NULL && (thread->sample_left -= (int64_t)(bytes & COUNTED_BYTES) + SAMPLING_OVERHEAD) > 0;
 }
 
-static inline struct thread *begin(size_t bytes)
+/* A call that is passed over is marked all the same: no request may be served while the allocator's locks are held.  (One
+ * that thread_enter refused is inside a hook that is marked, or of a thread that serves nothing.) */
+static inline struct thread *pass_begin(struct thread *thread)
 {
-    return is_passed_over(bytes) ? NULL : thread_enter();
+    thread->passing++;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    return thread;
 }
 
-static inline void *finish(struct thread *thread, void *block, size_t bytes, const struct unwind_start *start)
+static inline void pass_end(struct thread *thread)
 {
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    thread->passing--;
+}
+
+struct call {
+    struct thread *thread;      /* NULL: not recorded */
+    struct thread *passing;
+};
+
+static inline struct call begin(size_t bytes)
+{
+    if (is_passed_over(bytes))
+        return (struct call){NULL, pass_begin(thread_self)};
+    return (struct call){thread_enter(), NULL};
+}
+
+static inline void *finish(struct call call, void *block, size_t bytes, const struct unwind_start *start)
+{
+    struct thread *thread = call.thread;
+    if (call.passing != NULL)
+        pass_end(call.passing);
     if (UNLIKELY(thread == NULL))
         return block;
     if (LIKELY(block != NULL))
@@ -60,11 +85,17 @@ HOOK_EXPORT void *malloc(size_t bytes)
 {
     if (UNLIKELY(!real_init()))
         return real_malloc_early(bytes, 16);
-    struct thread *thread = begin(bytes);
+    if (is_passed_over(bytes)) {
+        struct thread *passing = pass_begin(thread_self);
+        void *block = real.malloc(rounded(bytes));
+        pass_end(passing);
+        return block;
+    }
+    struct thread *thread = thread_enter();
     if (thread == NULL)
         return real.malloc(rounded(bytes));
     struct unwind_start start = unwind_start_here();
-    return finish(thread, real.malloc(rounded(bytes)), bytes, &start);
+    return finish((struct call){thread, NULL}, real.malloc(rounded(bytes)), bytes, &start);
 }
 
 HOOK_EXPORT void *calloc(size_t count, size_t each)
@@ -74,9 +105,9 @@ HOOK_EXPORT void *calloc(size_t count, size_t each)
         return real_init() ? real.calloc(count, each) : NULL;
     if (UNLIKELY(!real_init()))
         return real_malloc_early(bytes, 16);
-    struct thread *thread = begin(bytes);
+    struct call call = begin(bytes);
     struct unwind_start start = unwind_start_here();
-    return finish(thread, real.calloc(1, rounded(bytes)), bytes, &start);
+    return finish(call, real.calloc(1, rounded(bytes)), bytes, &start);
 }
 
 /* A block of the early arena moves to the heap when it is resized; its memory is not used again. */
@@ -115,7 +146,11 @@ static inline void *resize(void *block, size_t bytes, const struct unwind_start 
         /* Passed over; or a handler that interrupts a hook: the old block leaves the map, the new one stays unknown. */
         if (known)
             recorder_death_nested(block);
-        return real.realloc(block, block != NULL && bytes == 0 ? 0 : rounded(bytes));
+        struct thread *passing = record || thread_self == NULL ? NULL : pass_begin(thread_self);
+        void *moved = real.realloc(block, block != NULL && bytes == 0 ? 0 : rounded(bytes));
+        if (passing != NULL)
+            pass_end(passing);
+        return moved;
     }
     void *moved = resize_recorded(thread, block, bytes, record, start);
     thread_leave(thread);
@@ -147,11 +182,16 @@ static inline void release(void *block, uint64_t caller)
 {
     if (block == NULL || UNLIKELY(real_is_early(block)) || UNLIKELY(!real_init()))
         return;
-    bool quick = sampling_interval != 0 && !blockmap_may_live(block) && !module_is_loader(caller);
-    struct thread *thread = quick ? NULL : thread_enter();
+    struct thread *thread = thread_self;
+    if (sampling_interval != 0 && thread != NULL && !blockmap_may_live(block) && !module_is_loader(caller)) {
+        pass_begin(thread);
+        real.free(block);
+        pass_end(thread);
+        return;
+    }
+    thread = thread_enter();
     if (thread == NULL) {
-        if (!quick)
-            recorder_death_nested(block);
+        recorder_death_nested(block);
         real.free(block);
         return;
     }
@@ -187,10 +227,10 @@ HOOK_EXPORT int posix_memalign(void **result, size_t alignment, size_t bytes)
         *result = real_malloc_early(bytes, alignment);
         return *result == NULL ? ENOMEM : 0;
     }
-    struct thread *thread = begin(bytes);
+    struct call call = begin(bytes);
     int status = real.posix_memalign(result, alignment, rounded(bytes));
     struct unwind_start start = unwind_start_here();
-    finish(thread, status == 0 ? *result : NULL, bytes, &start);
+    finish(call, status == 0 ? *result : NULL, bytes, &start);
     return status;
 }
 
@@ -198,36 +238,36 @@ HOOK_EXPORT void *aligned_alloc(size_t alignment, size_t bytes)
 {
     if (UNLIKELY(!real_init()))
         return real_malloc_early(bytes, alignment);
-    struct thread *thread = begin(bytes);
+    struct call call = begin(bytes);
     struct unwind_start start = unwind_start_here();
-    return finish(thread, real.aligned_alloc(alignment, rounded(bytes)), bytes, &start);
+    return finish(call, real.aligned_alloc(alignment, rounded(bytes)), bytes, &start);
 }
 
 HOOK_EXPORT void *memalign(size_t alignment, size_t bytes)
 {
     if (UNLIKELY(!real_init()))
         return real_malloc_early(bytes, alignment);
-    struct thread *thread = begin(bytes);
+    struct call call = begin(bytes);
     struct unwind_start start = unwind_start_here();
-    return finish(thread, real.memalign(alignment, rounded(bytes)), bytes, &start);
+    return finish(call, real.memalign(alignment, rounded(bytes)), bytes, &start);
 }
 
 HOOK_EXPORT void *valloc(size_t bytes)
 {
     if (UNLIKELY(!real_init()))
         return real_malloc_early(bytes, 4096);
-    struct thread *thread = begin(bytes);
+    struct call call = begin(bytes);
     struct unwind_start start = unwind_start_here();
-    return finish(thread, real.valloc(bytes), bytes, &start);
+    return finish(call, real.valloc(bytes), bytes, &start);
 }
 
 HOOK_EXPORT void *pvalloc(size_t bytes)
 {
     if (UNLIKELY(!real_init()))
         return real_malloc_early(bytes, 4096);
-    struct thread *thread = begin(bytes);
+    struct call call = begin(bytes);
     struct unwind_start start = unwind_start_here();
-    return finish(thread, real.pvalloc(bytes), bytes, &start);
+    return finish(call, real.pvalloc(bytes), bytes, &start);
 }
 
 HOOK_EXPORT size_t malloc_usable_size(void *block)

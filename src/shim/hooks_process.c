@@ -24,15 +24,9 @@ HOOK_EXPORT pid_t fork(void)
         errno = EAGAIN;
         return -1;
     }
-    struct thread *thread = thread_enter();
-    if (thread == NULL)
-        return real.fork();
-    /* libc holds the arenas' locks between its prepare and parent handlers: no request may be served then. */
-    thread->no_serve++;
-    thread_leave(thread);
     pid_t child = real.fork();
+    struct thread *thread;
     int kept = errno;
-    thread->no_serve--;
     if (child > 0 && (thread = thread_enter()) != NULL) {
         recording_event(HMK_EVENT_FORK, (uint64_t)child, 0, 0, 0, NULL);
         thread_leave(thread);

@@ -11,11 +11,13 @@
  */
 
 #include <malloc.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/types.h>
+#include <time.h>
 
 #if !__GLIBC_PREREQ(2, 33)
 /* As later glibc has it, so that a shim built here serves programs that run there. */

@@ -31,6 +31,7 @@ static struct spin slot_lock;
 static pthread_key_t key;
 static bool have_key;
 static _Thread_local uint32_t attaching __attribute__((tls_model("initial-exec")));
+static _Thread_local uint32_t refused __attribute__((tls_model("initial-exec")));
 
 /* The thread's cache goes after its last TSD destructor, under the allocator's locks: no request may be served then. */
 static void tear_down(void *state)
@@ -39,10 +40,26 @@ static void tear_down(void *state)
     thread->no_serve = 1;
 }
 
+/* Around the locks that libc's fork takes on all arenas.  The hook of fork alone would miss daemon and forkpty.  In the
+ * child the state is made anew before anything is served. */
+static void before_fork(void)
+{
+    struct thread *thread = *thread_gate == 1 ? thread_current() : NULL;
+    if (thread != NULL)
+        thread->no_serve++;
+}
+
+static void after_fork_in_parent(void)
+{
+    if (thread_self != NULL && thread_self->no_serve > 0)
+        thread_self->no_serve--;
+}
+
 bool thread_init(void)
 {
     slots = sys_map_anonymous(SLOT_LIMIT * sizeof *slots);
     have_key = pthread_key_create(&key, tear_down) == 0;
+    pthread_atfork(before_fork, after_fork_in_parent, NULL);
     return slots != NULL;
 }
 
@@ -139,6 +156,7 @@ static struct thread *new_slot(int32_t tid)
 static void settle(struct thread *thread, int32_t tid)
 {
     thread->busy = 0;
+    thread->passing = 0;
     thread->no_serve = 0;
     thread->deferred_count = 0;
     thread->pending = 0;
@@ -172,8 +190,14 @@ __attribute__((cold, noinline)) struct thread *thread_current(void)
         if (have_key)
             pthread_setspecific(key, thread);   /* allocates nothing: an early key lies in the thread's own block */
     }
+    refused = thread == NULL;
     attaching = 0;
     return thread;
+}
+
+struct thread *thread_of_handler(void)
+{
+    return refused ? thread_self : thread_current();
 }
 
 __attribute__((cold, noinline)) struct thread *thread_enter_slow(void)
@@ -214,6 +238,7 @@ void thread_after_fork(void)
     slot_scan = 0;
     thread_self = NULL;
     attaching = 0;
+    refused = 0;
 }
 
 void thread_each(void (*visit)(struct thread *, void *), void *context)

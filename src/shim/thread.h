@@ -27,7 +27,7 @@ struct unwind_thread;
 
 struct thread {
     uint32_t busy;                      /* in a hook; only the thread itself (or its signal handler) looks */
-    uint32_t slot;
+    uint32_t passing;                   /* inside real functions that a hook passed on unrecorded (sampled mode) */
     int32_t tid;                        /* 0: the slot is free */
     int32_t countdown;                  /* events until the clock is looked at */
     int64_t sample_left;                /* bytes until the next sampled allocation; see sampling.h */
@@ -48,6 +48,7 @@ struct thread {
     } deferred[THREAD_DEFERRED];
     uint32_t pending;                   /* a request waits for the outermost exit; see control.h */
     uint32_t no_serve;                  /* inside fork or a libc call that holds arena locks, or being torn down */
+    uint32_t slot;
     uint64_t *hash;                     /* prefix hashes and nodes of the last captured stack, root first */
     uint32_t *node;
     void *scratch;                      /* THREAD_SCRATCH bytes for cold work that must not use the host's stack */
@@ -87,6 +88,9 @@ void thread_shut_gate(void);
 void thread_after_fork(void);
 /* The calling thread's state without the gate and the guard (start, exit, control); NULL: none could be made. */
 struct thread *thread_current(void);
+/* The same for a signal handler.  NULL also when the thread was refused a state before: then nobody knows whether it is
+ * inside the allocator. */
+struct thread *thread_of_handler(void);
 /* Calls visit for all slots ever used. */
 void thread_each(void (*visit)(struct thread *thread, void *context), void *context);
 uint32_t thread_count(void);

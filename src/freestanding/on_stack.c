@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+#include "freestanding/on_stack.h"
+
+#include "freestanding/banned.h"
+
+/* The frame pointer keeps the way back, so that debuggers and profilers can walk over the seam. */
+#if defined(__x86_64__)
+__asm__(".text\n"
+        ".p2align 4\n"
+        ".globl on_stack\n"
+        ".hidden on_stack\n"
+        ".type on_stack, @function\n"
+        "on_stack:\n"
+        "    .cfi_startproc\n"
+        "    push %rbp\n"
+        "    .cfi_def_cfa_offset 16\n"
+        "    .cfi_offset %rbp, -16\n"
+        "    mov %rsp, %rbp\n"
+        "    .cfi_def_cfa_register %rbp\n"
+        "    mov %rdi, %rsp\n"
+        "    mov %rdx, %rdi\n"
+        "    call *%rsi\n"
+        "    mov %rbp, %rsp\n"
+        "    pop %rbp\n"
+        "    .cfi_def_cfa %rsp, 8\n"
+        "    ret\n"
+        "    .cfi_endproc\n"
+        ".size on_stack, . - on_stack\n");
+#elif defined(__aarch64__)
+__asm__(".text\n"
+        ".p2align 4\n"
+        ".globl on_stack\n"
+        ".hidden on_stack\n"
+        ".type on_stack, %function\n"
+        "on_stack:\n"
+        "    .cfi_startproc\n"
+        "    stp x29, x30, [sp, #-16]!\n"
+        "    .cfi_def_cfa_offset 16\n"
+        "    .cfi_offset 29, -16\n"
+        "    .cfi_offset 30, -8\n"
+        "    mov x29, sp\n"
+        "    .cfi_def_cfa_register 29\n"
+        "    mov sp, x0\n"
+        "    mov x0, x2\n"
+        "    blr x1\n"
+        "    mov sp, x29\n"
+        "    .cfi_def_cfa 31, 16\n"
+        "    ldp x29, x30, [sp], #16\n"
+        "    .cfi_def_cfa_offset 0\n"
+        "    ret\n"
+        "    .cfi_endproc\n"
+        ".size on_stack, . - on_stack\n");
+#else
+#error "heapmark supports x86-64 and aarch64"
+#endif
