@@ -200,7 +200,7 @@ static unsigned encode(uintptr_t block, const struct blockmap_extent *extent, ui
     return used <= own ? used : 0;
 }
 
-static bool decode(uintptr_t block, uint32_t word, struct blockmap_extent *extent)
+bool blockmap_decode_word(uintptr_t block, uint32_t word, struct blockmap_extent *extent)
 {
     uintptr_t next = block + ((uintptr_t)1 << blockmap.shift);
     uint32_t code = word >> BLOCKMAP_CODE_SHIFT & BLOCKMAP_CODE_MASK;
@@ -246,7 +246,7 @@ bool blockmap_decode(uintptr_t block, struct blockmap_extent *extent)
     uint32_t half = BLOCKMAP_LIVE | (low == 16 ? BLOCKMAP_UPPER : 0);
     if ((word & (BLOCKMAP_LIVE | BLOCKMAP_UPPER)) != half || low & 15)
         return false;
-    return decode(block, word, extent);
+    return blockmap_decode_word(block, word, extent);
 }
 
 static void block_of(const struct blockmap_extent *extent, struct blockmap_block *block)
@@ -283,7 +283,7 @@ static void find_stale(uintptr_t block, uint32_t word, struct blockmap_birth *bi
     if (word & BLOCKMAP_UPPER)
         start += 16;
     birth->stale = true;
-    if (!decode(start, word, &old)) {
+    if (!blockmap_decode_word(start, word, &old)) {
         old.requested = 0;
         old.chunk = 32;
         old.mmapped = false;
@@ -388,56 +388,110 @@ bool blockmap_find(const void *block, struct blockmap_block *found)
     return true;
 }
 
+typedef void visit_extent(uintptr_t block, const struct blockmap_extent *extent, void *context);
+
 /* One page's live starts; the cell, relative to the leaf, at which the scan goes on. */
-static size_t visit_page(const struct blockmap_leaf *leaf, size_t page, size_t from,
-                         void (*visit)(uintptr_t, const struct blockmap_block *, void *), void *context)
+static size_t visit_page(const struct blockmap_leaf *leaf, size_t page, size_t from, visit_extent *visit, void *context)
 {
-    size_t cells = PAGE >> blockmap.shift;
-    size_t end = (page + 1) * cells;
+    size_t end = (page + 1) * (PAGE >> blockmap.shift);
     if (__atomic_load_n(&leaf->page_record[page], __ATOMIC_ACQUIRE))
         return end;
     while (from < end) {
         uint32_t word = __atomic_load_n(&leaf->cell[from], __ATOMIC_ACQUIRE);
         uintptr_t block = leaf->base + (from << blockmap.shift) + (word & BLOCKMAP_UPPER ? 16 : 0);
         struct blockmap_extent extent;
-        if (!(word & BLOCKMAP_LIVE) || !decode(block, word, &extent)) {
+        if (!(word & BLOCKMAP_LIVE) || !blockmap_decode_word(block, word, &extent)) {
             from++;
             continue;
         }
-        struct blockmap_block found;
-        block_of(&extent, &found);
-        visit(block, &found, context);
+        visit(block, &extent, context);
         from = (size_t)(block + extent.chunk - leaf->base) >> blockmap.shift;
     }
     return from;
 }
 
+/* Cells that were never written have no memory yet; reading them would cost page tables. */
+struct touched {
+    const unsigned char *start, *end;   /* the addresses that the vector tells of */
+    unsigned char vector[1024];
+};
+
+static bool is_touched(struct touched *touched, const void *address, const void *limit)
+{
+    size_t page_bytes = sys_page_bytes();
+    const unsigned char *at = address;
+    if (at < touched->start || at >= touched->end) {
+        touched->start = at - ((uintptr_t)at & (page_bytes - 1));
+        touched->end = touched->start + sizeof(touched->vector) * page_bytes;
+        if (touched->end > (const unsigned char *)limit)
+            touched->end = limit;
+        if (sys_mincore(touched->start, (size_t)(touched->end - touched->start), touched->vector) < 0)
+            memset(touched->vector, 1, sizeof(touched->vector));
+    }
+    return touched->vector[(size_t)(at - touched->start) / page_bytes] & 1;
+}
+
+static void visit_leaf(const struct blockmap_leaf *leaf, uintptr_t from, uintptr_t to, visit_extent *visit, void *context)
+{
+    struct touched touched = { .start = NULL };
+    size_t cells = PAGE >> blockmap.shift;
+    size_t at = blockmap_cell_index(from, blockmap.shift);
+    size_t end = at + (size_t)((to - from) >> blockmap.shift);
+    while (at < end) {
+        if (is_touched(&touched, &leaf->cell[at], &leaf->cell[leaf_cells()]))
+            at = visit_page(leaf, at / cells, at, visit, context);
+        else
+            at = (at / cells + 1) * cells;
+    }
+}
+
+void blockmap_each_live_in(uintptr_t from, uintptr_t to, visit_extent *visit, void *context)
+{
+    while (from < to) {
+        const struct blockmap_leaf *leaf = blockmap_leaf_of(from);
+        uintptr_t leaf_end = (from | (BLOCKMAP_LEAF_BYTES - 1)) + 1;
+        if (leaf)
+            visit_leaf(leaf, from, leaf_end < to ? leaf_end : to, visit, context);
+        from = leaf_end;
+    }
+}
+
+struct each {
+    void (*visit)(uintptr_t block, const struct blockmap_block *found, void *context);
+    void *context;
+};
+
+static void visit_as_block(uintptr_t block, const struct blockmap_extent *extent, void *context)
+{
+    const struct each *each = context;
+    struct blockmap_block found;
+    block_of(extent, &found);
+    each->visit(block, &found, each->context);
+}
+
 void blockmap_each_live(void (*visit)(uintptr_t block, const struct blockmap_block *found, void *context), void *context)
 {
-    unsigned char touched[1024];
-    size_t system_page = sys_page_bytes();
-    size_t cells = PAGE >> blockmap.shift;
+    struct each each = { visit, context };
     struct blockmap_leaf *leaf = __atomic_load_n(&blockmap.first, __ATOMIC_ACQUIRE);
-    for (; leaf; leaf = leaf->next) {
-        /* Cells that were never written have no memory yet; reading them would cost page tables. */
-        size_t step = sizeof(touched) * system_page;
-        size_t bytes = leaf_cells() * sizeof(uint32_t);
-        const unsigned char *first = (const unsigned char *)leaf->cell -
-            ((uintptr_t)leaf->cell & (system_page - 1));
-        size_t lead = (size_t)((const unsigned char *)leaf->cell - first);
-        size_t from = 0;
-        for (size_t at = 0; at < lead + bytes; at += step) {
-            size_t piece = lead + bytes - at < step ? lead + bytes - at : step;
-            if (sys_mincore(first + at, piece, touched) < 0)
-                memset(touched, 1, sizeof(touched));
-            while (from < leaf_cells() && lead + from * sizeof(uint32_t) < at + piece) {
-                if (!(touched[(lead + from * sizeof(uint32_t) - at) / system_page] & 1))
-                    from = from / cells * cells + cells;
-                else
-                    from = visit_page(leaf, from / cells, from, visit, context);
-            }
-        }
-    }
+    for (; leaf; leaf = leaf->next)
+        visit_leaf(leaf, leaf->base, leaf->base + BLOCKMAP_LEAF_BYTES, visit_as_block, &each);
+}
+
+bool blockmap_touched(uintptr_t from, uintptr_t to)
+{
+    const struct blockmap_leaf *leaf = blockmap_leaf_of(from);
+    if (!leaf)
+        return false;
+    uintptr_t leaf_end = leaf->base + BLOCKMAP_LEAF_BYTES;
+    if (to > leaf_end)
+        to = leaf_end;
+    struct touched touched = { .start = NULL };
+    const uint32_t *end = leaf->cell + ((size_t)(to - leaf->base) >> blockmap.shift);
+    size_t step = sys_page_bytes() / sizeof(uint32_t);
+    for (const uint32_t *cell = &leaf->cell[blockmap_cell_index(from, blockmap.shift)]; cell < end; cell += step)
+        if (is_touched(&touched, cell, &leaf->cell[leaf_cells()]))
+            return true;
+    return false;
 }
 
 void blockmap_fork_child(void)

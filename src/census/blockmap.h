@@ -235,5 +235,16 @@ struct blockmap_extent {
     size_t chunk;           /* bytes from block - 16 on under glibc, from block on otherwise */
 };
 bool blockmap_decode(uintptr_t block, struct blockmap_extent *extent);
+/* The same of a cell that was read already and has BLOCKMAP_LIVE. */
+bool blockmap_decode_word(uintptr_t block, uint32_t word, struct blockmap_extent *extent);
+
+/* Whether any cell of [from, to), which lies in one leaf, was ever written (to the page of cells). */
+bool blockmap_touched(uintptr_t from, uintptr_t to);
+
+/* As blockmap_each_live, but of blocks that start in [from, to), in address order. */
+void blockmap_each_live_in(uintptr_t from, uintptr_t to,
+                           void (*visit)(uintptr_t block, const struct blockmap_extent *extent, void *context),
+                           void *context);
+
 
 #endif

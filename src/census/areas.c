@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: MIT */
+#include "census/areas.h"
+
+#include "census/scratch.h"
+#include <fcntl.h>
+#include <string.h>
+#include "freestanding/sys.h"
+#include "freestanding/text.h"
+#include "freestanding/banned.h"
+
+#define BUFFER_BYTES 32768u
+#define FIRST_CAPACITY 1024u
+#define LINE_BYTES 512u         /* longer lines are long paths, whose ends do not matter */
+
+struct reader {
+    struct areas *areas;
+    size_t capacity;
+    char *line;
+    size_t line_used;
+    bool full;
+};
+
+static bool has_suffix_name(const char *path, const char *prefix)
+{
+    const char *name = path;
+    for (const char *at = path; *at; at++)
+        if (*at == '/')
+            name = at + 1;
+    return text_starts(name, prefix);
+}
+
+static uint32_t flags_of_path(const char *path, bool has_inode)
+{
+    if (path[0] == 0 || text_starts(path, "[anon:"))
+        return 0;
+    if (path[0] == '[') {
+        if (text_equal(path, "[heap]"))
+            return AREA_HEAP;
+        if (text_starts(path, "[stack"))
+            return AREA_STACK;
+        if (text_starts(path, "[anon_shmem"))
+            return AREA_SHMEM;
+        return AREA_KERNEL;
+    }
+    if (text_starts(path, "/memfd:") || text_starts(path, "/SYSV") || text_starts(path, "/dev/zero") ||
+        text_starts(path, "/dev/shm/"))
+        return AREA_SHMEM;
+    if (has_suffix_name(path, "libheapmark"))
+        return AREA_FILE | AREA_OWN_LIBRARY;
+    return has_inode ? AREA_FILE : 0;
+}
+
+static const char *skip_field(const char *at)
+{
+    while (*at && *at != ' ')
+        at++;
+    while (*at == ' ')
+        at++;
+    return at;
+}
+
+/* 7f12a000-7f12b000 rw-p 00000000 fe:00 247134    /path */
+static bool parse_head(const char *line, struct area *area)
+{
+    const char *at;
+    uint64_t start, end;
+    if (!text_parse_hex(line, &at, &start) || *at != '-' || !text_parse_hex(at + 1, &at, &end) || *at != ' ')
+        return false;
+    memset(area, 0, sizeof(*area));
+    area->start = start;
+    area->end = end;
+    at++;
+    if (text_length(at) < 5)
+        return false;
+    area->flags = (at[0] == 'r' ? AREA_READ : 0u) | (at[1] == 'w' ? AREA_WRITE : 0u) | (at[2] == 'x' ? AREA_EXEC : 0u) |
+        (at[3] == 's' ? AREA_SHARED : 0u);
+    at = skip_field(skip_field(skip_field(at)));
+    bool has_inode = *at != '0';
+    area->flags |= flags_of_path(skip_field(at), has_inode);
+    return true;
+}
+
+static bool field_kib(const char *line, const char *name, uint64_t *bytes)
+{
+    if (!text_starts(line, name))
+        return false;
+    const char *at = line + text_length(name), *end;
+    while (*at == ' ')
+        at++;
+    uint64_t kib;
+    if (text_parse_size(at, &end, &kib))
+        *bytes = kib * 1024;
+    return true;
+}
+
+static void take_line(struct reader *reader)
+{
+    const char *line = reader->line;
+    struct areas *areas = reader->areas;
+    bool is_field = line[0] >= 'A' && line[0] <= 'Z';
+    if (!is_field) {
+        if (areas->count == reader->capacity) {
+            reader->full = true;
+            return;
+        }
+        if (parse_head(line, &areas->list[areas->count]))
+            areas->count++;
+        return;
+    }
+    if (areas->count == 0 || reader->full)
+        return;
+    struct area *area = &areas->list[areas->count - 1];
+    if (!field_kib(line, "Rss:", &area->rss_bytes) && !field_kib(line, "Anonymous:", &area->anonymous_bytes) &&
+        !field_kib(line, "AnonHugePages:", &area->huge_bytes))
+        field_kib(line, "Swap:", &area->swap_bytes);
+}
+
+static void take_bytes(struct reader *reader, const char *bytes, size_t count)
+{
+    while (count > 0) {
+        size_t piece = 0;
+        while (piece < count && bytes[piece] != '\n')
+            piece++;
+        size_t room = LINE_BYTES - 1 - reader->line_used;
+        size_t kept = piece < room ? piece : room;
+        memcpy(reader->line + reader->line_used, bytes, kept);
+        reader->line_used += kept;
+        if (piece == count)
+            return;
+        reader->line[reader->line_used] = 0;
+        take_line(reader);
+        reader->line_used = 0;
+        bytes += piece + 1;
+        count -= piece + 1;
+    }
+}
+
+static bool read_once(struct areas *areas, size_t capacity, char *buffer, bool *full)
+{
+    struct reader reader = { .areas = areas, .capacity = capacity, .line = buffer + BUFFER_BYTES };
+    areas->count = 0;
+    int fd = sys_open("/proc/thread-self/smaps", O_RDONLY, 0);
+    if (fd < 0)
+        return false;
+    long got;
+    while ((got = sys_read(fd, buffer, BUFFER_BYTES)) > 0 && !reader.full)
+        take_bytes(&reader, buffer, (size_t)got);
+    sys_close(fd);
+    *full = reader.full;
+    return got >= 0;
+}
+
+bool areas_read(struct areas *areas, struct scratch *scratch)
+{
+    char *buffer = scratch_alloc(scratch, BUFFER_BYTES + LINE_BYTES);
+    if (!buffer)
+        return false;
+    /* All memory is touched before the list is read, so that reading it does not change what it says. */
+    memset(buffer, 1, BUFFER_BYTES + LINE_BYTES);
+    for (size_t capacity = FIRST_CAPACITY; capacity <= 1u << 20; capacity *= 4) {
+        bool full;
+        areas->list = scratch_alloc(scratch, capacity * sizeof(struct area));
+        if (!areas->list)
+            return false;
+        memset(areas->list, 1, capacity * sizeof(struct area));
+        if (!read_once(areas, capacity, buffer, &full))
+            return false;
+        if (!full)
+            return areas->count > 0;
+    }
+    return false;
+}
+
+struct area *areas_from(const struct areas *areas, uintptr_t address)
+{
+    size_t low = 0, high = areas->count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (areas->list[middle].end <= address)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < areas->count ? &areas->list[low] : NULL;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef HEAPMARK_CENSUS_CAUSES_H
+#define HEAPMARK_CENSUS_CAUSES_H
+
+/*
+ * Why the free bytes of an extent stay, page by page.  What is not live is told in address order, as items; each
+ * resident page then falls to one cause, except that bytes of foreign blocks and of the allocator's own structures are
+ * counted apart wherever they lie.
+ */
+
+#include "contract/format.h"
+#include <stdint.h>
+
+struct extent;
+
+enum item {
+    ITEM_FREE,          /* free, but not (yet) in whole pages that a trim returns */
+    ITEM_CACHED,        /* free for the program, in use for the allocator */
+    ITEM_FOREIGN,       /* in use, but not by a block of the map */
+    ITEM_METADATA,      /* the allocator's own structures */
+    ITEM_STUCK,         /* top that no trim reaches */
+    ITEM_TRIM,          /* whole pages that a trim returns */
+    ITEM_TRIM_TOP,      /* the same, at the top of the main heap */
+    ITEM_KINDS
+};
+
+struct causes {
+    const struct extent *extent;
+    uint64_t held_bytes[HMK_CAUSES];
+    uint64_t metadata_bytes;
+    uintptr_t page;                     /* the one that is not settled yet; 0: none */
+    uint64_t pending[ITEM_KINDS];       /* bytes there */
+};
+
+void causes_begin(struct causes *causes, const struct extent *extent);
+void causes_add(struct causes *causes, uintptr_t from, uintptr_t to, enum item item);
+void causes_settle(struct causes *causes);  /* after the last item */
+
+/* Trims as malloc_trim(0) does: of a free run, the whole pages behind the first 48 bytes. */
+void causes_add_run(struct causes *causes, uintptr_t from, uintptr_t to);
+/* The main heap's top loses its end, in units of `granule` bytes, but for at least 33 bytes. */
+void causes_add_top(struct causes *causes, uintptr_t from, uintptr_t to, uint64_t granule);
+
+static inline uint64_t causes_forecast(const struct causes *causes)
+{
+    return causes->held_bytes[HMK_CAUSE_RETURNABLE] + causes->held_bytes[HMK_CAUSE_TOP];
+}
+
+#endif

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: MIT */
+#include "census/census.h"
+
+#include "census/areas.h"
+#include "census/blockmap.h"
+#include "census/extents.h"
+#include "census/gaps.h"
+#include "census/ledger.h"
+#include "census/pass_map.h"
+#include "census/peek.h"
+#include <string.h>
+#include "freestanding/sys.h"
+#include "freestanding/banned.h"
+
+#define CHUNKS_MOST 65536u      /* the kernel allows 65530 mappings by default */
+#define MAPPINGS_MOST 131072u
+
+struct taking {
+    const struct census_request *request;
+    struct census_result *result;
+    struct hmk_census *census;
+    struct scratch *scratch;
+    struct areas areas;
+    struct extents extents;
+    struct peek peek;
+    struct pass_map pass;
+    struct gaps gaps;
+    struct ledger_chunk *chunks;
+    uint32_t chunk_count;
+    struct census_mapping *mappings;
+    uint32_t mapping_count;
+    uint64_t *mapped_by_site;
+    uint64_t chunk_live_bytes;
+    uint64_t causes_bytes;          /* all that the causes explain, of resident heap */
+    bool all_walked;
+};
+
+/* ---- outside the heap ----------------------------------------------------------------------------- */
+
+/* Live blocks in a range that is no extent yet: mmapped chunks; anything else makes what lies between those a region of the
+ * main arena. */
+struct outside {
+    struct taking *taking;
+    uintptr_t piece;            /* start of what follows the last mmapped chunk */
+    bool piece_has_block;
+};
+
+static void end_piece(struct outside *outside, uintptr_t end)
+{
+    if (outside->piece_has_block)
+        extents_add(&outside->taking->extents, outside->piece, end,
+                    blockmap.foreign ? EXTENT_FOREIGN : EXTENT_REGION);
+    outside->piece_has_block = false;
+}
+
+static void visit_outside(uintptr_t block, const struct blockmap_extent *extent, void *context)
+{
+    struct outside *outside = context;
+    struct taking *taking = outside->taking;
+    uintptr_t mask = sys_page_bytes() - 1;
+    uintptr_t start = (block - 16) & ~mask;
+    uintptr_t end = (block - 16 + extent->chunk + mask) & ~mask;
+    if (!extent->mmapped) {
+        outside->piece_has_block = true;
+        return;
+    }
+    if (taking->chunk_count == CHUNKS_MOST || start < outside->piece)
+        return;
+    end_piece(outside, start);
+    outside->piece = end;
+    taking->chunks[taking->chunk_count++] = (struct ledger_chunk){ start, end, extent->requested };
+    struct tally *tally = pass_map_tally(&taking->pass, extent->site);
+    tally->live_bytes += extent->requested;
+    tally->live_blocks++;
+    taking->chunk_live_bytes += extent->requested;
+    taking->census->live_block_count++;
+}
+
+static void look_outside(struct taking *taking, uintptr_t from, uintptr_t to)
+{
+    struct outside outside = { .taking = taking, .piece = from };
+    blockmap_each_live_in(from, to, visit_outside, &outside);
+    end_piece(&outside, to);
+}
+
+static void collect_chunks(struct taking *taking)
+{
+    for (size_t i = 0; i < taking->areas.count; i++) {
+        const struct area *area = &taking->areas.list[i];
+        if (!area_is_private_anonymous(area) || !(area->flags & AREA_WRITE))
+            continue;
+        uintptr_t from = area->start;
+        while (from < area->end) {
+            uintptr_t to = area->end;
+            const struct extent *extent = extents_at(&taking->extents, from);
+            if (extent) {
+                from = extent->end;
+                continue;
+            }
+            for (size_t e = 0; e < taking->extents.count; e++)
+                if (taking->extents.list[e].start > from && taking->extents.list[e].start < to)
+                    to = taking->extents.list[e].start;
+            look_outside(taking, from, to);
+            from = to;
+        }
+    }
+}
+
+/* ---- the heap ------------------------------------------------------------------------------------- */
+
+static void add_causes(struct taking *taking, const struct causes *causes)
+{
+    struct hmk_census *census = taking->census;
+    for (unsigned i = 0; i < HMK_CAUSES; i++) {
+        uint64_t bytes = causes->held_bytes[i];
+        unsigned cause = i;
+        if (causes->extent->kind == EXTENT_FOREIGN && i == HMK_CAUSE_EDGE)
+            cause = HMK_CAUSE_FOREIGN;
+        census->held_bytes[cause] += bytes;
+        taking->causes_bytes += bytes;
+    }
+    census->metadata_bytes += causes->metadata_bytes;
+    taking->causes_bytes += causes->metadata_bytes;
+}
+
+static void scan_extent(struct taking *taking, struct extent *extent)
+{
+    struct hmk_census *census = taking->census;
+    struct gaps *gaps = &taking->gaps;
+    memset(gaps->by_map.held_bytes, 0, sizeof(gaps->by_map.held_bytes));
+    memset(gaps->by_chunks.held_bytes, 0, sizeof(gaps->by_chunks.held_bytes));
+    gaps->by_map.metadata_bytes = gaps->by_chunks.metadata_bytes = 0;
+    uint64_t live_before = taking->pass.live_chunk_bytes;
+    gaps_begin(gaps, extent);
+    pass_map_scan(&taking->pass, extent, gaps);
+    gaps_end(gaps);
+    census->forecast_map_bytes += causes_forecast(&gaps->by_map);
+    if (gaps->rejected) {
+        taking->all_walked = false;
+        census->forecast_walk_bytes += causes_forecast(&gaps->by_map);
+        add_causes(taking, &gaps->by_map);
+        return;
+    }
+    census->forecast_walk_bytes += causes_forecast(&gaps->by_chunks);
+    add_causes(taking, &gaps->by_chunks);
+    taking->result->uordblks += gaps->in_use_bytes + taking->pass.live_chunk_bytes - live_before;
+    taking->result->cached_bytes += gaps->cached_bytes;
+    if (extent->kind == EXTENT_BREAK && gaps->top)
+        census->trim_threshold_bytes = extent->end - gaps->top;
+}
+
+static void scan_heap(struct taking *taking)
+{
+    struct hmk_census *census = taking->census;
+    struct pass_map *pass = &taking->pass;
+    taking->all_walked = !blockmap.foreign;
+    for (size_t i = 0; i < taking->extents.count; i++)
+        scan_extent(taking, &taking->extents.list[i]);
+    census->live_bytes += pass->live_resident_bytes;
+    census->slack_bytes += pass->slack_resident_bytes;
+    census->nonresident_live_bytes += pass->nonresident_live_bytes;
+    census->live_block_count += pass->live_blocks;
+    census->heap_extent_bytes = taking->extents.bytes;
+    census->heap_resident_bytes = taking->extents.resident_bytes;
+    for (unsigned i = 0; i < HMK_CAUSES; i++)
+        census->heap_held_bytes += census->held_bytes[i];
+    census->held_page_bytes = pass->held_page_bytes;
+    census->would_map_bytes = pass->large_held_bytes;
+    census->arena_count = taking->extents.arenas;
+    census->heap_count = (uint32_t)taking->extents.count;
+    if (taking->all_walked)
+        census->flags |= HMK_CENSUS_WALKED;
+    if (blockmap.foreign)
+        census->flags |= HMK_CENSUS_NO_CHUNKS;
+}
+
+/* ---- the whole ------------------------------------------------------------------------------------ */
+
+static bool prepare(struct taking *taking)
+{
+    const struct census_request *request = taking->request;
+    uint32_t sites = request->site_count && request->site_count < HMK_SITE_LIMIT ? request->site_count : HMK_SITE_LIMIT;
+    struct scratch *scratch = taking->scratch;
+    /* First the list of areas, so that nothing below changes what the kernel counted. */
+    if (!areas_read(&taking->areas, scratch) || !ledger_read_status(taking->census, scratch) ||
+        !peek_init(&taking->peek, request->alone, scratch) ||
+        !extents_find(&taking->extents, &taking->areas, &taking->peek, scratch) ||
+        !pass_map_init(&taking->pass, sites, scratch))
+        return false;
+    taking->chunks = scratch_alloc(scratch, CHUNKS_MOST * sizeof(struct ledger_chunk));
+    taking->mapped_by_site = scratch_alloc(scratch, sites * sizeof(uint64_t));
+    if (!taking->chunks || !taking->mapped_by_site)
+        return false;
+    if (request->mappings) {
+        taking->mappings = scratch_alloc(scratch, MAPPINGS_MOST * sizeof(struct census_mapping));
+        if (!taking->mappings)
+            return false;
+        uint32_t count = request->mappings(taking->mappings, MAPPINGS_MOST, request->context);
+        taking->mapping_count = count < MAPPINGS_MOST ? count : MAPPINGS_MOST;
+    }
+    collect_chunks(taking);
+    taking->gaps.peek = blockmap.foreign ? NULL : &taking->peek;
+    taking->gaps.extents = &taking->extents;
+    taking->gaps.tcache_key = request->tcache_key;
+    taking->gaps.top_granule = request->top_granule ? request->top_granule : sys_page_bytes();
+    return extents_fill(&taking->extents, &taking->areas, scratch);
+}
+
+static bool fill_ledger(struct taking *taking)
+{
+    struct ledger ledger = {
+        .areas = &taking->areas,
+        .extents = &taking->extents,
+        .chunks = taking->chunks,
+        .chunk_count = taking->chunk_count,
+        .mappings = taking->mappings,
+        .mapping_count = taking->mapping_count,
+        .mapped_by_site = taking->mapped_by_site,
+        .sites = taking->pass.sites,
+        .census = taking->census,
+    };
+    for (size_t i = 0; i < taking->areas.count; i++) {
+        const struct area *area = &taking->areas.list[i];
+        if (extents_at(&taking->extents, area->start))
+            taking->census->huge_bytes += area->huge_bytes;
+    }
+    return ledger_fill(&ledger, taking->scratch);
+}
+
+static bool fill_rows(struct taking *taking)
+{
+    struct pass_map *pass = &taking->pass;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < pass->sites; i++) {
+        const struct tally *tally = &pass->tally[i];
+        count += tally->live_blocks || tally->held_bytes || tally->share_bytes || taking->mapped_by_site[i];
+    }
+    struct hmk_census_row *rows = scratch_alloc(taking->scratch, count * sizeof(*rows));
+    if (!rows)
+        return false;
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < pass->sites && at < count; i++) {
+        const struct tally *tally = &pass->tally[i];
+        if (!(tally->live_blocks || tally->held_bytes || tally->share_bytes || taking->mapped_by_site[i]))
+            continue;
+        rows[at++] = (struct hmk_census_row){
+            .site = i,
+            .live_bytes = tally->live_bytes,
+            .live_blocks = tally->live_blocks,
+            .held_bytes = tally->held_bytes,
+            .held_page_bytes = tally->held_page_bytes,
+            .pin_sole_bytes = tally->sole_bytes,
+            .pin_share_bytes = tally->share_bytes,
+            .mapped_bytes = taking->mapped_by_site[i],
+        };
+    }
+    taking->result->rows = rows;
+    taking->result->row_count = at;
+    return true;
+}
+
+/* All are to be 0.  0: the scan against the recorder's counters; 1: the causes and the metadata against the resident bytes
+ * in no live block; 3: missed frees; 4: held bytes by site against the same; 5: the heap's columns against its resident pages. */
+static void check_identities(struct taking *taking)
+{
+    struct hmk_census *census = taking->census;
+    const struct pass_map *pass = &taking->pass;
+    uint64_t held_by_site = 0;
+    for (uint32_t i = 0; i < pass->sites; i++)
+        held_by_site += pass->tally[i].held_bytes;
+    if (taking->request->exact)
+        census->identity[0] = (int64_t)(pass->live_bytes + taking->chunk_live_bytes) - (int64_t)census->live_before;
+    census->identity[1] = (int64_t)pass->held_bytes - (int64_t)taking->causes_bytes;
+    census->identity[3] = (int64_t)taking->request->stale_live;
+    census->identity[4] = (int64_t)pass->held_bytes - (int64_t)held_by_site;
+    census->identity[5] = (int64_t)taking->extents.resident_bytes - (int64_t)(pass->live_resident_bytes +
+        pass->slack_resident_bytes + pass->held_bytes);
+    uint64_t change = census->live_after > census->live_before ? census->live_after - census->live_before :
+        census->live_before - census->live_after;
+    if (change > census->live_before / 100 || pass->odd_blocks)
+        census->flags |= HMK_CENSUS_MOVING;
+    if (census->identity[1] || census->identity[4] || census->identity[5])
+        census->flags |= HMK_CENSUS_NOT_CLOSED;
+}
+
+bool census_take(const struct census_request *request, struct census_result *result)
+{
+    uint64_t start = sys_monotonic_ns();
+    memset(result, 0, sizeof(*result));
+    struct taking *taking = scratch_alloc(&result->scratch, sizeof(*taking));
+    if (!taking)
+        return false;
+    struct hmk_census *census = &result->census;
+    taking->request = request;
+    taking->result = result;
+    taking->census = census;
+    taking->scratch = &result->scratch;
+    census->kind = request->kind;
+    census->label = request->label;
+    census->time_ns = start;
+    census->live_before = request->live_bytes ? request->live_bytes(request->context) : 0;
+    bool done = prepare(taking);
+    if (done) {
+        scan_heap(taking);
+        census->live_after = request->live_bytes ? request->live_bytes(request->context) : 0;
+        done = fill_ledger(taking) && fill_rows(taking);
+    }
+    if (!done) {
+        census_release(result);
+        return false;
+    }
+    check_identities(taking);
+    census->cost_ns = sys_monotonic_ns() - start;
+    return true;
+}
+
+void census_release(struct census_result *result)
+{
+    scratch_release(&result->scratch);
+    result->rows = NULL;
+    result->pins = NULL;
+    result->row_count = result->pin_count = 0;
+}

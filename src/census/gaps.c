@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT */
+#include "census/gaps.h"
+
+#include "census/blockmap.h"
+#include "census/extents.h"
+#include "freestanding/sys.h"
+#include "freestanding/banned.h"
+
+#define CHUNK_LEAST 32u
+#define PREVIOUS_IN_USE 1u
+#define FLAGS 7u
+#define FASTBIN_LARGEST 128u
+#define TCACHE_CHUNK_BYTES 0x290u   /* of a struct tcache_perthread_struct up to glibc 2.41 */
+#define FENCE_BYTES 16u
+#define HEAD_LARGEST 8192u          /* struct heap_info, struct malloc_state and then some */
+
+void gaps_begin(struct gaps *gaps, struct extent *extent)
+{
+    gaps->extent = extent;
+    gaps->rejected = gaps->peek == NULL;
+    gaps->in_use_bytes = 0;
+    gaps->cached_bytes = 0;
+    gaps->top = 0;
+    causes_begin(&gaps->by_map, extent);
+    causes_begin(&gaps->by_chunks, extent);
+}
+
+void gaps_end(struct gaps *gaps)
+{
+    causes_settle(&gaps->by_map);
+    causes_settle(&gaps->by_chunks);
+}
+
+/* ---- by the map ----------------------------------------------------------------------------------- */
+
+static void add_end(struct gaps *gaps, struct causes *causes, uintptr_t from, uintptr_t to)
+{
+    if (gaps->extent->kind == EXTENT_BREAK)
+        causes_add_top(causes, from, to, gaps->top_granule);
+    else
+        causes_add(causes, from, to, ITEM_STUCK);
+}
+
+static void by_map(struct gaps *gaps, const struct gap *gap)
+{
+    uintptr_t from = gap->from;
+    struct causes *causes = &gaps->by_map;
+    if (gap->before == 0 && from < gaps->extent->head_end && gaps->extent->head_end <= gap->to) {
+        causes_add(causes, from, gaps->extent->head_end, ITEM_METADATA);
+        from = gaps->extent->head_end;
+    }
+    if (gaps->extent->kind == EXTENT_FOREIGN)
+        causes_add(causes, from, gap->to, ITEM_FREE);
+    else if (gap->after == 0 && gaps->extent->has_top && gaps->extent->kind != EXTENT_REGION)
+        add_end(gaps, causes, from, gap->to);
+    else
+        causes_add_run(causes, from, gap->to);
+}
+
+/* ---- by the chunks -------------------------------------------------------------------------------- */
+
+static uint64_t size_word(struct gaps *gaps, uintptr_t chunk)
+{
+    return peek_word(gaps->peek, chunk + 8, gaps->extent->end);
+}
+
+static bool is_size(uint64_t bytes)
+{
+    return bytes >= CHUNK_LEAST && bytes % 16 == 0;
+}
+
+/* Whether a chain of chunks leads from `chunk` exactly to `to`. */
+static bool leads_to(struct gaps *gaps, uintptr_t chunk, uintptr_t to)
+{
+    while (chunk < to) {
+        uint64_t bytes = size_word(gaps, chunk) & ~(uint64_t)FLAGS;
+        if (bytes == FENCE_BYTES && to == gaps->extent->end)
+            return to - chunk <= 2 * FENCE_BYTES;
+        if (!is_size(bytes) || bytes > to - chunk)
+            return false;
+        chunk += bytes;
+    }
+    return chunk == to;
+}
+
+/* Where the first chunk of the extent starts: behind structures whose size depends on the version of glibc.  With
+ * nothing but those before the first live block, that is where they end.  0: nowhere. */
+static uintptr_t first_chunk(struct gaps *gaps, const struct gap *gap)
+{
+    uintptr_t start = (gaps->extent->head_end + 15) & ~(uintptr_t)15;
+    for (uintptr_t at = start; at < gap->to && at - start <= HEAD_LARGEST; at += 16)
+        if (size_word(gaps, at) & PREVIOUS_IN_USE && leads_to(gaps, at, gap->to))
+            return at;
+    return gap->after && gap->to - start <= HEAD_LARGEST ? gap->to : 0;
+}
+
+/* glibc 2.34 and later leave one random word in all cached chunks, earlier ones the address of the thread's cache. */
+static bool is_cached(struct gaps *gaps, uintptr_t chunk)
+{
+    uint64_t word = peek_word(gaps->peek, chunk + 24, gaps->extent->end);
+    if (gaps->tcache_key == 0 || word == 0)
+        return false;
+    if (word == gaps->tcache_key)
+        return true;
+    if (gaps->tcache_key % 16 || gaps->tcache_key >> BLOCKMAP_ADDRESS_BITS || word % 16)
+        return false;
+    const struct extent *own = extents_at(gaps->extents, gaps->tcache_key);
+    const struct extent *other = extents_at(gaps->extents, word);
+    return own && other && word > other->start &&
+        (peek_word(gaps->peek, word - 8, other->end) & ~(uint64_t)FLAGS) == TCACHE_CHUNK_BYTES;
+}
+
+static bool was_freed(uintptr_t chunk)
+{
+    uintptr_t block = chunk + 16;
+    const struct blockmap_leaf *leaf = blockmap_leaf_of(block);
+    if (!leaf)
+        return false;
+    uint32_t record = leaf->page_record[blockmap_page_index(block)];
+    return (record ? record : leaf->cell[blockmap_cell_index(block, blockmap.shift)]) & BLOCKMAP_PAINTED;
+}
+
+/* Of a chunk in use that is not a live block of the map.  malloc_trim puts fastbin chunks back, so they are free. */
+static enum item kind_of(struct gaps *gaps, uintptr_t chunk, uint64_t bytes)
+{
+    if (is_cached(gaps, chunk))
+        return ITEM_CACHED;
+    if (bytes <= FASTBIN_LARGEST && was_freed(chunk))
+        return ITEM_FREE;
+    return bytes == TCACHE_CHUNK_BYTES && !was_freed(chunk) ? ITEM_METADATA : ITEM_FOREIGN;
+}
+
+/* The last chunks of an extent: its top, or the fence that glibc left where an arena went on elsewhere. */
+static void add_last(struct gaps *gaps, uintptr_t run, uintptr_t chunk, uintptr_t to)
+{
+    struct causes *causes = &gaps->by_chunks;
+    if (chunk == to) {
+        causes_add_run(causes, run, to);
+    } else if (gaps->extent->has_top && to - chunk > 2 * FENCE_BYTES) {
+        gaps->top = run;
+        add_end(gaps, causes, run, to);
+    } else {
+        causes_add_run(causes, run, chunk);
+        causes_add(causes, chunk, to, ITEM_METADATA);
+        gaps->in_use_bytes += to - chunk;
+    }
+}
+
+static bool by_chunks(struct gaps *gaps, const struct gap *gap)
+{
+    struct causes *causes = &gaps->by_chunks;
+    uintptr_t chunk = gap->from;
+    if (gap->before == 0) {
+        chunk = first_chunk(gaps, gap);
+        if (chunk == 0)
+            return false;
+        causes_add(causes, gap->from, chunk, ITEM_METADATA);
+        gaps->in_use_bytes += chunk - gap->from;
+    } else if (gap->before > gap->from - gaps->extent->start) {
+        return false;
+    } else if ((size_word(gaps, gap->from - gap->before) & ~(uint64_t)FLAGS) != gap->before) {
+        return false;
+    } else if (gap->from < gaps->extent->end && !(size_word(gaps, gap->from) & PREVIOUS_IN_USE)) {
+        return false;
+    }
+    uintptr_t run = chunk;      /* start of the free run that ends at `chunk` */
+    while (chunk < gap->to) {
+        uint64_t bytes = size_word(gaps, chunk) & ~(uint64_t)FLAGS;
+        if (bytes == FENCE_BYTES || (gap->after == 0 && chunk + bytes == gap->to))
+            break;
+        if (!is_size(bytes) || bytes > gap->to - chunk)
+            return false;
+        enum item kind = ITEM_FREE;
+        if (size_word(gaps, chunk + bytes) & PREVIOUS_IN_USE)
+            kind = kind_of(gaps, chunk, bytes);
+        if (kind != ITEM_FREE) {
+            causes_add_run(causes, run, chunk);
+            causes_add(causes, chunk, chunk + bytes, kind);
+            gaps->in_use_bytes += bytes;
+            gaps->cached_bytes += kind == ITEM_CACHED ? bytes : 0;
+            run = chunk + bytes;
+        }
+        chunk += bytes;
+    }
+    if (gap->after == 0) {
+        add_last(gaps, run, chunk, gap->to);
+        return !gaps->peek->failed;
+    }
+    causes_add_run(causes, run, chunk);
+    return chunk == gap->to && (size_word(gaps, chunk) & ~(uint64_t)FLAGS) == gap->after && !gaps->peek->failed;
+}
+
+void gaps_add(struct gaps *gaps, const struct gap *gap)
+{
+    by_map(gaps, gap);
+    if (gaps->rejected)
+        return;
+    gaps->peek->failed = false;
+    if (!by_chunks(gaps, gap))
+        gaps->rejected = true;
+}

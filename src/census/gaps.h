@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef HEAPMARK_CENSUS_GAPS_H
+#define HEAPMARK_CENSUS_GAPS_H
+
+/*
+ * Gaps: what lies between the live blocks of an extent.  Each gap is explained twice: by the block map alone, where a
+ * gap is one free run, and by walking glibc's chunk headers in it, which tells free chunks from cached ones
+ * and from blocks that the map does not know.  The walk counts for an extent only if every chunk chain ends exactly
+ * where the next live block begins, and the blocks beside the gaps are in-use chunks of the size that the
+ * map says.  Headers inside dense stretches of live blocks are not read: their sizes came from there.
+ */
+
+#include "census/causes.h"
+#include "census/peek.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+struct extent;
+struct extents;
+
+struct gaps {
+    struct peek *peek;              /* NULL: chunks cannot be walked */
+    const struct extents *extents;
+    uint64_t tcache_key;            /* word that glibc leaves in cached chunks, 0: not known */
+    uint64_t top_granule;
+    /* of the current extent */
+    struct extent *extent;
+    struct causes by_map, by_chunks;
+    bool rejected;
+    uint64_t in_use_bytes;          /* of what the walk saw, besides live blocks: cached, foreign, metadata */
+    uint64_t cached_bytes;          /* chunks of tcache, resident or not */
+    uintptr_t top;                  /* start of the top chunk; 0: none here */
+};
+
+struct gap {
+    uintptr_t from, to;
+    /* Chunk bytes of the live blocks on both sides; 0: the extent starts or ends there. */
+    uint64_t before, after;
+};
+
+void gaps_begin(struct gaps *gaps, struct extent *extent);
+void gaps_add(struct gaps *gaps, const struct gap *gap);
+void gaps_end(struct gaps *gaps);
+
+#endif

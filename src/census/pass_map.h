@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef HEAPMARK_CENSUS_PASS_MAP_H
+#define HEAPMARK_CENSUS_PASS_MAP_H
+
+/*
+ * The scan of the block map over the extents: what is live, who last owned what is not, and which live blocks
+ * share pages with it.  Reads the map and the residency, no heap memory.
+ */
+
+#include "contract/format.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct extents;
+struct gaps;
+struct scratch;
+
+/* Of one site. */
+struct tally {
+    uint64_t live_bytes, live_blocks;   /* requested; resident or not */
+    uint64_t held_bytes, held_page_bytes, sole_bytes, share_bytes;
+    uintptr_t top_block;                /* the highest live block in the main heap, 0: none */
+    uint32_t page_mark;                 /* private to the scan */
+    uint32_t page_entry;
+};
+
+struct pass_map {
+    struct tally *tally;                /* by site */
+    uint32_t sites;
+    /* over all extents */
+    uint64_t live_bytes, live_blocks;   /* requested; resident or not */
+    uint64_t live_chunk_bytes;          /* with headers and slack; resident or not */
+    uint64_t live_resident_bytes;       /* requested */
+    uint64_t slack_resident_bytes;      /* usable - requested, and headers */
+    uint64_t nonresident_live_bytes;
+    uint64_t held_bytes;                /* resident bytes in no live block: page by page */
+    uint64_t held_page_bytes;
+    uint64_t large_held_bytes;          /* last owner was >= 128 KiB */
+    uint64_t odd_blocks;                /* cells that contradict the extents: the heap moves */
+    struct pass_map_page *page;
+    uint64_t page_count;
+};
+
+bool pass_map_init(struct pass_map *pass, uint32_t sites, struct scratch *scratch);
+/* Scans one extent; tells its gaps to `gaps`, begun for it by the caller. */
+struct extent;
+void pass_map_scan(struct pass_map *pass, struct extent *extent, struct gaps *gaps);
+
+static inline struct tally *pass_map_tally(struct pass_map *pass, uint32_t site)
+{
+    return &pass->tally[site < pass->sites ? site : 0];
+}
+
+#endif
