@@ -4,6 +4,7 @@
 #include "base/array.h"
 #include "base/pool.h"
 #include "base/strbuf.h"
+#include "symbols/dwarf_names.h"
 #include "symbols/module_file.h"
 #include <dwarf.h>
 #include <elfutils/libdw.h>
@@ -36,6 +37,7 @@ struct inlined {
 
 struct dwarf_scopes {
     struct pool *pool;
+    struct dwarf_names *names;
     Dwarf_Addr bias;
     ARRAY_OF(struct unit) units;
     /* of the current unit */
@@ -45,6 +47,7 @@ struct dwarf_scopes {
     size_t file_count;
     const char *directory;
     bool qualified;             /* the language has namespaces */
+    bool deep;                  /* `functions` has those within other functions too */
     /* of the current function */
     const void *function;       /* Dwarf_Die.addr */
     ARRAY_OF(struct inlined) inlined;
@@ -89,6 +92,7 @@ struct dwarf_scopes *dwarf_scopes_open(struct module_file *file, struct pool *po
         return NULL;
     struct dwarf_scopes *scopes = xcalloc(1, sizeof *scopes);
     scopes->pool = pool;
+    scopes->names = dwarf_names_new(pool);
     scopes->bias = bias;
     Dwarf_CU *cu = NULL;
     while (dwarf_get_units(dwarf, cu, &cu, NULL, NULL, NULL, NULL) == 0)
@@ -101,6 +105,7 @@ void dwarf_scopes_close(struct dwarf_scopes *scopes)
 {
     if (!scopes)
         return;
+    dwarf_names_free(scopes->names);
     array_free(&scopes->units);
     array_free(&scopes->functions);
     array_free(&scopes->inlined);
@@ -109,21 +114,6 @@ void dwarf_scopes_close(struct dwarf_scopes *scopes)
 
 /* ---- the unit and its functions ----------------------------------------------------------------- */
 
-static bool has_namespaces(Dwarf_Die *unit)
-{
-    switch (dwarf_srclang(unit)) {
-    case -1:
-    case DW_LANG_C:
-    case DW_LANG_C89:
-    case DW_LANG_C99:
-    case DW_LANG_C11:
-    case DW_LANG_Mips_Assembler:
-        return false;
-    default:
-        return true;
-    }
-}
-
 static void add_function(struct dwarf_scopes *scopes, Dwarf_Die *die)
 {
     Dwarf_Addr base, start, end;
@@ -131,22 +121,6 @@ static void add_function(struct dwarf_scopes *scopes, Dwarf_Die *die)
         struct function function = { .start = start + scopes->bias, .end = end + scopes->bias, .die = *die };
         if (start < end)
             array_push(&scopes->functions, function);
-    }
-}
-
-static bool may_hold_functions(const struct dwarf_scopes *scopes, int tag)
-{
-    switch (tag) {
-    case DW_TAG_namespace:
-    case DW_TAG_module:
-        return true;
-    case DW_TAG_class_type:
-    case DW_TAG_structure_type:
-    case DW_TAG_union_type:
-    case DW_TAG_enumeration_type:
-        return scopes->qualified;
-    default:
-        return false;
     }
 }
 
@@ -159,7 +133,8 @@ static void collect_functions(struct dwarf_scopes *scopes, Dwarf_Die *parent)
         int tag = dwarf_tag(&child);
         if (tag == DW_TAG_subprogram)
             add_function(scopes, &child);
-        else if (may_hold_functions(scopes, tag))
+        bool body = tag == DW_TAG_subprogram || tag == DW_TAG_lexical_block;
+        if (dwarf_names_is_space(tag, scopes->qualified) || (body && scopes->deep))
             collect_functions(scopes, &child);
     } while (dwarf_siblingof(&child, &child) == 0);
 }
@@ -175,7 +150,8 @@ static void enter_unit(struct dwarf_scopes *scopes, const struct unit *unit)
     if (dwarf_getsrcfiles(&die, &scopes->files, &scopes->file_count) != 0)
         scopes->file_count = 0;
     scopes->directory = dwarf_formstring(dwarf_attr(&die, DW_AT_comp_dir, &attribute));
-    scopes->qualified = has_namespaces(&code);
+    scopes->qualified = dwarf_names_has_spaces(&code);
+    scopes->deep = false;
     array_clear(&scopes->functions);
     collect_functions(scopes, &code);
     array_sort(&scopes->functions, by_function_start);
@@ -198,23 +174,7 @@ static const struct unit *find_unit(const struct dwarf_scopes *scopes, uint64_t 
     return NULL;
 }
 
-/* A function nested in another one (GNU C, Fortran) is not in the sorted list. */
-static bool find_nested_function(struct dwarf_scopes *scopes, uint64_t address, Dwarf_Die *found)
-{
-    Dwarf_Die code = scopes->unit->code, *chain;
-    int count = dwarf_getscopes(&code, address - scopes->bias, &chain);
-    bool done = false;
-    for (int i = 0; i < count && !done; i++)
-        if (dwarf_tag(&chain[i]) == DW_TAG_subprogram) {
-            *found = chain[i];
-            done = true;
-        }
-    if (count > 0)
-        free(chain);
-    return done;
-}
-
-static bool find_function(struct dwarf_scopes *scopes, uint64_t address, Dwarf_Die *found)
+static bool find_listed_function(const struct dwarf_scopes *scopes, uint64_t address, Dwarf_Die *found)
 {
     size_t low = 0, high = scopes->functions.count;
     while (low < high) {
@@ -224,11 +184,26 @@ static bool find_function(struct dwarf_scopes *scopes, uint64_t address, Dwarf_D
         else
             high = middle;
     }
-    if (low > 0 && address < scopes->functions.at[low - 1].end) {
-        *found = scopes->functions.at[low - 1].die;
+    if (low == 0 || address >= scopes->functions.at[low - 1].end)
+        return false;
+    *found = scopes->functions.at[low - 1].die;
+    return true;
+}
+
+/* Functions described within other functions (lambdas, members of local classes, GNU C's nested ones) are few, and looking for
+ * them means walking all of the unit: only when an address is in no other. */
+static bool find_function(struct dwarf_scopes *scopes, uint64_t address, Dwarf_Die *found)
+{
+    if (find_listed_function(scopes, address, found))
         return true;
-    }
-    return find_nested_function(scopes, address, found);
+    if (scopes->deep)
+        return false;
+    Dwarf_Die code = scopes->unit->code;
+    scopes->deep = true;
+    array_clear(&scopes->functions);
+    collect_functions(scopes, &code);
+    array_sort(&scopes->functions, by_function_start);
+    return find_listed_function(scopes, address, found);
 }
 
 /* ---- the inlined calls of a function ------------------------------------------------------------ */
@@ -264,62 +239,7 @@ static void enter_function(struct dwarf_scopes *scopes, Dwarf_Die *die)
     collect_inlined(scopes, die, 0);
 }
 
-/* ---- names and files ---------------------------------------------------------------------------- */
-
-static const char *string_attribute(Dwarf_Die *die, unsigned name)
-{
-    Dwarf_Attribute attribute;
-    return dwarf_formstring(dwarf_attr_integrate(die, name, &attribute));
-}
-
-/* The declaration, from whose parents the namespaces are read. */
-static Dwarf_Die declaration_of(Dwarf_Die *die)
-{
-    Dwarf_Die at = *die;
-    Dwarf_Attribute attribute;
-    for (int step = 0; step < 8; step++) {
-        Dwarf_Die origin;
-        if (!dwarf_attr(&at, DW_AT_abstract_origin, &attribute) && !dwarf_attr(&at, DW_AT_specification, &attribute))
-            break;
-        if (!dwarf_formref_die(&attribute, &origin))
-            break;
-        at = origin;
-    }
-    return at;
-}
-
-static const char *qualified_name(struct dwarf_scopes *scopes, Dwarf_Die *die, const char *name)
-{
-    Dwarf_Die declaration = declaration_of(die), *chain;
-    int count = dwarf_getscopes_die(&declaration, &chain);
-    if (count <= 0)
-        return pool_intern(scopes->pool, name);
-    struct strbuf text = STRBUF_INIT;
-    for (int i = count - 1; i > 0; i--) {
-        if (!may_hold_functions(scopes, dwarf_tag(&chain[i])))
-            continue;
-        const char *space = dwarf_diename(&chain[i]);
-        strbuf_printf(&text, "%s::", space ? space : "(anonymous)");
-    }
-    strbuf_put(&text, name);
-    free(chain);
-    const char *interned = pool_intern_n(scopes->pool, text.text, text.length);
-    strbuf_free(&text);
-    return interned;
-}
-
-static void name_frame(struct dwarf_scopes *scopes, Dwarf_Die *die, struct dwarf_frame *frame)
-{
-    const char *name = string_attribute(die, DW_AT_name);
-    const char *linkage_name = string_attribute(die, DW_AT_linkage_name);
-    if (!linkage_name)
-        linkage_name = string_attribute(die, DW_AT_MIPS_linkage_name);
-    if (linkage_name)
-        frame->linkage_name = pool_intern(scopes->pool, linkage_name);
-    if (name)
-        frame->name = scopes->qualified && !linkage_name ? qualified_name(scopes, die, name)
-                                                         : pool_intern(scopes->pool, name);
-}
+/* ---- files -------------------------------------------------------------------------------------- */
 
 /* Appends path's components to an absolute path, dropping "." and resolving "..". */
 static void append_normalised(struct strbuf *text, const char *path)
@@ -407,7 +327,7 @@ unsigned dwarf_scopes_find(struct dwarf_scopes *scopes, uint64_t address, struct
     place_at_line(scopes, address, &frames[0]);
     for (unsigned i = 0; i < count; i++) {
         struct dwarf_frame *frame = &frames[count - 1 - i];
-        name_frame(scopes, &chain[i], frame);
+        frame->name = dwarf_names_function(scopes->names, &chain[i], scopes->qualified, &frame->linkage_name);
         if (i + 1 < count)
             place_at_call(scopes, &chain[i + 1], frame);
     }

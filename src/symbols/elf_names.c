@@ -2,7 +2,6 @@
 #include "symbols/elf_names.h"
 
 #include "base/array.h"
-#include "base/pool.h"
 #include "symbols/module_file.h"
 #include <stdbool.h>
 #include <string.h>
@@ -58,7 +57,7 @@ static int by_place(const void *a_pointer, const void *b_pointer)
     return strcmp(b->name, a->name);
 }
 
-struct elf_names *elf_names_read(struct module_file *file, struct pool *pool)
+struct elf_names *elf_names_read(struct module_file *file)
 {
     struct elf_names *names = xcalloc(1, sizeof *names);
     int symbols = dwfl_module_getsymtab(file->module);
@@ -74,7 +73,7 @@ struct elf_names *elf_names_read(struct module_file *file, struct pool *pool)
         if (!is_function(&symbol, section, limit))
             continue;
         struct elf_name entry = { .start = address, .end = address + symbol.st_size,
-                                  .limit = limit ? limit + (address - symbol.st_value) : 0, .name = pool_intern(pool, name), .rank = rank_of(name, &symbol) };
+                                  .limit = limit ? limit + (address - symbol.st_value) : 0, .name = name, .rank = rank_of(name, &symbol) };
         if (entry.end >= entry.start)
             array_push(&names->table, entry);
     }

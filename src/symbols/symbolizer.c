@@ -133,7 +133,7 @@ static void open_module(struct symbolizer *symbolizer, struct module *module)
     struct fail why;
     opened->readable = module_file_open(&opened->file, module->path, module->build_id, module->build_id_bytes, &why);
     if (opened->readable) {
-        opened->names = elf_names_read(&opened->file, &symbolizer->pool);
+        opened->names = elf_names_read(&opened->file);
         opened->scopes = dwarf_scopes_open(&opened->file, &symbolizer->pool);
     } else if (!module->complained && symbolizer->options.complain) {
         struct strbuf sentence = STRBUF_INIT;
@@ -185,6 +185,8 @@ static void resolve_one(struct symbolizer *symbolizer, struct module *module, st
     }
     const char *elf_name = opened->names ? elf_names_find(opened->names, answer->address) : NULL;
     struct dwarf_frame *outer = &found[count - 1];
+    if (elf_name)
+        elf_name = pool_intern(&symbolizer->pool, elf_name);
     if (!outer->linkage_name) {
         outer->linkage_name = elf_name;
         if (outer->name && elf_name && more_public(elf_name, outer->name))

@@ -5,6 +5,12 @@
 #define NOINLINE __attribute__((noinline, noclone))
 #define INLINE inline __attribute__((always_inline))
 
+#ifdef __clang__
+#define STEP "main::local::step(int)"
+#else   // gcc gives it no linkage name
+#define STEP "main::local::step"
+#endif
+
 namespace {
 NOINLINE void hidden(int)
 {
@@ -64,5 +70,18 @@ int main()
         TRUTH_STAY;
     };
     lambda(3);
+    // Described within main, though its code lies elsewhere.
+    struct local {
+        INLINE void step(int line)
+        {
+            truth(STEP, __LINE__, "main::local::act()", line, nullptr);
+            TRUTH_STAY;
+        }
+        NOINLINE void act()
+        {
+            step(__LINE__);
+        }
+    };
+    local().act();
     return 0;
 }
