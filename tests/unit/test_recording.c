@@ -7,6 +7,8 @@
 #include <check.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -518,13 +520,21 @@ START_TEST(file_size_limit_below_the_first_chunks_leaves_nothing)
 }
 END_TEST
 
+/* In a namespace of this test's own, so that nothing stays mounted when it fails. */
+static bool mount_at(const char *path, const char *type, const char *options)
+{
+    ck_assert_int_eq(mkdir(path, 0700), 0);
+    if (unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+        mount("heapmark-test", path, type, 0, options) == 0)
+        return true;
+    printf("SKIP a test on %s: no permission to mount\n", type);
+    return false;
+}
+
 START_TEST(full_disk_is_a_refusal)
 {
-    ck_assert_int_eq(mkdir("small", 0700), 0);
-    if (mount("heapmark-test", "small", "tmpfs", 0, "size=400k") != 0) {
-        printf("SKIP full_disk_is_a_refusal: no permission to mount\n");
+    if (!mount_at("small", "tmpfs", "size=400k"))
         return;
-    }
     open_named("small/a.hmk");
     use_up_the_disk();
     recording_file_leave(&recording_file);
@@ -534,17 +544,32 @@ END_TEST
 
 START_TEST(full_disk_at_the_start_leaves_nothing)
 {
-    ck_assert_int_eq(mkdir("small", 0700), 0);
-    if (mount("heapmark-test", "small", "tmpfs", 0, "size=40k") != 0) {
-        printf("SKIP full_disk_at_the_start_leaves_nothing: no permission to mount\n");
+    if (!mount_at("small", "tmpfs", "size=40k"))
         return;
-    }
     open_named("small/a.hmk");
     bool left = access("small/a.hmk", F_OK) == 0;
     ck_assert_int_eq(umount2("small", MNT_DETACH), 0);
     ck_assert(!left);
     ck_assert_uint_eq(recording_header->flags, HMK_FLAG_MEMFD);
     ck_assert_ptr_nonnull(strstr(recording_problem(), "the disk is full"));
+}
+END_TEST
+
+/* ramfs has no fallocate(2). */
+START_TEST(file_system_without_fallocate_gets_zeros)
+{
+    if (!mount_at("plain", "ramfs", ""))
+        return;
+    open_named("plain/a.hmk");
+    append_sites(1, 20000);
+    struct stat status;
+    ck_assert_int_eq(stat(recording_path(), &status), 0);
+    ck_assert_int_eq(status.st_size, (off_t)recording_live->file_bytes);
+    struct rules_file file = load_good(recording_path());
+    ck_assert_uint_eq(rules_count(&file, HMK_SITES), 20000 + HMK_SITE_FIRST);
+    rules_unload(&file);
+    recording_file_leave(&recording_file);
+    ck_assert_int_eq(umount2("plain", MNT_DETACH), 0);
 }
 END_TEST
 
@@ -629,6 +654,52 @@ START_TEST(handler_does_not_wait_for_its_own_thread)
     ck_assert_uint_ge(recording_count(HMK_STRINGS), 8 * (uint64_t)rounds);
     struct rules_file file = load_good("a.hmk");
     rules_unload(&file);
+}
+END_TEST
+
+static void *append_module(void *unused)
+{
+    (void)unused;
+    struct hmk_module module = { .base = 2 };
+    return recording_append(HMK_MODULES, &module) == RECORDING_NONE ? "refused" : NULL;
+}
+
+static sigjmp_buf way_out;
+
+static void leave_by_jump(int signal)
+{
+    (void)signal;
+    siglongjmp(way_out, 1);
+}
+
+/* A host may leave its handlers by siglongjmp, and so leave our lock taken.  It must not hang for that. */
+START_TEST(lock_that_nobody_releases_is_given_up)
+{
+    open_named("a.hmk");
+    struct itimerval once = { { 0, 0 }, { 0, 300 } };
+    struct hmk_module module = { .base = 1 };
+    signal(SIGALRM, leave_by_jump);
+    for (;;) {
+        if (sigsetjmp(way_out, 1) == 0) {
+            setitimer(ITIMER_REAL, &once, NULL);
+            for (;;)
+                recording_string("a string that takes some time to be copied, as far as that is possible", 70);
+        }
+        if (recording_append(HMK_MODULES, &module) == RECORDING_NONE)
+            break;
+    }
+    pthread_t thread;
+    void *refused;
+    for (int i = 0; i < 3; i++) {
+        ck_assert_int_eq(pthread_create(&thread, NULL, append_module, NULL), 0);
+        pthread_join(thread, &refused);
+        ck_assert_ptr_nonnull(refused);
+    }
+    recording_event(HMK_EVENT_MARK, 0, 0, 0, 0, NULL);
+    ck_assert_uint_eq(recording_live->lost_events, 1);
+    struct rules_file file = load_good("a.hmk");
+    rules_unload(&file);
+    recording_reset_lock();
 }
 END_TEST
 
@@ -851,7 +922,8 @@ int main(void)
         end_keeps_the_first_state, timeline_merges_pairs, file_size_limit_is_a_refusal_not_a_signal,
         file_size_limit_below_the_first_chunks_leaves_nothing, full_disk_is_a_refusal,
         full_disk_at_the_start_leaves_nothing, host_may_close_the_descriptor, host_may_reuse_the_number,
-        another_file_of_the_name_is_left_alone, handler_does_not_wait_for_its_own_thread, threads_append_at_once,
+        another_file_of_the_name_is_left_alone, file_system_without_fallocate_gets_zeros,
+        lock_that_nobody_releases_is_given_up, handler_does_not_wait_for_its_own_thread, threads_append_at_once,
         child_of_fork_goes_on_in_its_own_file, fork_while_another_thread_appends, child_without_room_still_counts,
     };
     Suite *suite = suite_create("recording");
