@@ -337,7 +337,7 @@ long sys_process_read(int pid, void *to, const void *from, size_t bytes)
 bool sys_readable(const void *word)
 {
     /* The kernel copies the new mask in before it looks at the unknown `how`: EFAULT or EINVAL, never a change. */
-    return sys_call(SYS_rt_sigprocmask, ~0L, (long)word, 0, 8, 0, 0) != -EFAULT;
+    return word && sys_call(SYS_rt_sigprocmask, ~0L, (long)word, 0, 8, 0, 0) != -EFAULT;
 }
 
 static uint64_t clock_ns(clockid_t clock)

@@ -7,6 +7,13 @@
 #include <libunwind.h>
 #include <stddef.h>
 
+/* Where unw_is_signal_frame says yes: at the frame of the trampoline, or at the one that it interrupted. */
+#if defined(__x86_64__)
+#define TELLS_AT_TRAMPOLINE 0
+#else
+#define TELLS_AT_TRAMPOLINE 1
+#endif
+
 static uint32_t helper_backtrace(uint64_t *pcs, uint32_t capacity)
 {
     int depth = unw_backtrace((void **)pcs, (int)capacity);
@@ -17,8 +24,7 @@ static uint32_t helper_walk(uint64_t sp, struct unwind_helper_frame *frames, uin
 {
     unw_context_t context;
     unw_cursor_t cursor;
-    uint32_t depth = 0;
-    uint32_t exact = 0;
+    uint32_t depth = 0, exact = 0;
     int more = 1;
 
     *complete = 0;
@@ -34,10 +40,11 @@ static uint32_t helper_walk(uint64_t sp, struct unwind_helper_frame *frames, uin
         }
         if (depth > 0 || frame_sp == sp)
             frames[depth++] = (struct unwind_helper_frame){ .pc = frame_pc, .sp = frame_sp, .exact = exact };
-        exact = unw_is_signal_frame(&cursor) > 0;
+        exact = TELLS_AT_TRAMPOLINE && unw_is_signal_frame(&cursor) > 0;
         more = unw_step(&cursor);
         if (more <= 0)
             break;
+        exact |= !TELLS_AT_TRAMPOLINE && unw_is_signal_frame(&cursor) > 0;
     }
     *complete = more == 0;
     return depth;

@@ -185,6 +185,12 @@ uint32_t unwind_rules_resolve(struct unwind_rules *rules, uint64_t pc)
 
     look_up(pc - 1, &rule);
     uint32_t code = code_of(pc, &rule);
+    if (code == UNWIND_CODE_UNKNOWN) {
+        /* An address that nothing called, at the start of a function: the made-up root of a coroutine. */
+        look_up(pc, &rule);
+        if (rule.kind != UNWIND_RULE_UNKNOWN)
+            code = UNWIND_CODE_END;
+    }
     if (rules && pc < ADDRESS_LIMIT && !insert(rules, pc, code))
         grow(rules);
     return code;

@@ -50,12 +50,14 @@ static unsigned next_random(void)
 
 static void call(int kind, int depth, int wanted);
 
+#define KEEP(frame) __asm__ volatile("" : : "r"(frame) : "memory")
+
 /* Distinct functions of different frame sizes; none keeps a frame pointer. */
 #define FUNCTION(number) \
     static __attribute__((noinline)) void function_##number(int depth, int wanted) \
     { \
-        volatile char frame[16 + 24 * number]; \
-        frame[depth % 16] = 0; \
+        char frame[16 + 24 * number]; \
+        KEEP(frame); \
         if (depth == wanted) { \
             capture(); \
         } else { \
@@ -63,7 +65,7 @@ static void call(int kind, int depth, int wanted);
             if (wanted - depth <= 5) \
                 call((int)(next_random() % 16), depth + 1, wanted); \
         } \
-        frame[depth % 16] = 1; \
+        KEEP(frame); \
     }
 FUNCTION(0) FUNCTION(1) FUNCTION(2) FUNCTION(3) FUNCTION(4) FUNCTION(5) FUNCTION(6) FUNCTION(7)
 FUNCTION(8) FUNCTION(9) FUNCTION(10) FUNCTION(11) FUNCTION(12) FUNCTION(13) FUNCTION(14) FUNCTION(15)
@@ -80,14 +82,14 @@ static void call(int kind, int depth, int wanted)
 
 static __attribute__((noinline)) void repeat(int depth, long times)
 {
-    volatile char frame[40];
-    frame[depth % 40] = 0;
+    char frame[40];
+    KEEP(frame);
     if (depth > 0)
         repeat(depth - 1, times);
     else
         while (times-- > 0)
             capture();
-    frame[depth % 40] = 1;
+    KEEP(frame);
 }
 
 static double now_ns(void)
