@@ -3,6 +3,7 @@
 
 #include "freestanding/on_stack.h"
 #include "freestanding/sys.h"
+#include "shim/lever.h"
 #include "shim/real.h"
 #include "shim/recorder.h"
 #include "shim/recording.h"
@@ -27,13 +28,13 @@ static void do_trim(struct thread *thread, bool forecast_only, struct control_an
     survey_take(thread, HMK_CENSUS_TRIM_BEFORE, "", &before);
     value[HMK_TRIM_CENSUS_BEFORE] = before.record;
     value[HMK_TRIM_FORECAST] = before.forecast_bytes;
-    value[HMK_TRIM_LEVERS] = survey_levers();
+    value[HMK_TRIM_LEVERS] = lever_found();
     value[HMK_TRIM_RSS_BEFORE] = value[HMK_TRIM_RSS_AFTER] = timeline_rss();
     if (forecast_only)
         return;
     uint64_t start = sys_monotonic_ns();
     value[HMK_TRIM_RSS_BEFORE] = timeline_rss();
-    if (!survey_trim()) {
+    if (!lever_pull()) {
         answer->status = HMK_ANSWER_UNSUPPORTED;
         return;
     }
@@ -48,6 +49,7 @@ static void do_trim(struct thread *thread, bool forecast_only, struct control_an
                     value[HMK_TRIM_NS], NULL);
 }
 
+#define JOB_WATCH UINT32_MAX    /* our own: looks whether a census is due */
 struct job {
     struct thread *thread;
     uint32_t kind;
@@ -62,6 +64,10 @@ static void perform(void *argument)
     struct control_answer *answer = job->answer;
     struct survey_result result = {0};
     recorder_flush(job->thread);
+    if (job->kind == JOB_WATCH) {
+        survey_watch();
+        return;
+    }
     timeline_now();
     switch (job->kind) {
     case HMK_REQUEST_MARK:
@@ -138,6 +144,7 @@ void control_serve(struct thread *thread)
     int kept = errno;
     uint64_t mask;
     sys_block_signals(&mask);
+    uint32_t pending = thread->pending;
     thread->pending = 0;
     thread->busy = 1;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
@@ -146,6 +153,11 @@ void control_serve(struct thread *thread)
         uint32_t sequence = HMK_OBSERVE(recording_live->request_sequence);
         if (sequence != recording_live->answer_sequence)
             serve_one(thread, sequence);
+        spin_unlock(&serving);
+    }
+    if ((pending & THREAD_PENDING_WATCH) && spin_try(&serving)) {
+        struct control_answer unused;
+        perform_apart(&(struct job){thread, JOB_WATCH, 0, "", &unused});
         spin_unlock(&serving);
     }
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
@@ -162,8 +174,8 @@ static void serve_interrupted(void)
     struct thread *thread = thread_of_handler();
     if (thread == NULL)
         return;
-    if (thread->busy || thread->no_serve || thread->passing)
-        thread->pending = 1;
+    if (thread->busy || thread->no_serve || thread->passing || !lever_is_guarded())
+        thread->pending |= THREAD_PENDING_REQUEST;
     else
         control_serve(thread);
 }
@@ -273,7 +285,7 @@ void control_tick(struct thread *thread)
 {
     struct sigaction now;
     if (__builtin_expect(is_waiting(), 0))
-        thread->pending = 1;
+        thread->pending |= THREAD_PENDING_REQUEST;
     if (installed)
         HMK_SET(recording_live->control_signal, real.sigaction(SIGURG, NULL, &now) == 0 && is_ours(&now) ? SIGURG : 0);
 }

@@ -6,6 +6,7 @@
 #include "freestanding/text.h"
 #include "shim/control.h"
 #include "shim/fork.h"
+#include "shim/lever.h"
 #include "shim/mapping.h"
 #include "shim/module.h"
 #include "shim/overhead.h"
@@ -14,6 +15,7 @@
 #include "shim/recording.h"
 #include "shim/sampling.h"
 #include "shim/stack.h"
+#include "shim/survey.h"
 #include "shim/thread.h"
 #include "shim/timeline.h"
 #include "shim/unwind.h"
@@ -132,6 +134,8 @@ __attribute__((constructor)) static void begin(void)
     timeline_init(start_settings.timeline_ms * 1000000u);
     overhead_init(start_settings.budget, start_settings.sample_bytes);
     timeline_now();
+    survey_init(environ);
+    lever_init();
     control_init(start_settings.signal != 0);
     thread_open_gate();
 }
@@ -193,6 +197,7 @@ bool fork_settle_child(void)
     timeline_after_fork();
     overhead_after_fork();
     control_after_fork();
+    survey_after_fork();
     thread_after_fork();
     struct thread *thread = thread_current();
     if (thread == NULL) {

@@ -1,30 +1,229 @@
 /* SPDX-License-Identifier: MIT */
 #include "shim/survey.h"
 
-#include "contract/control.h"
+#include "census/census.h"
+#include "freestanding/sys.h"
+#include "freestanding/text.h"
+#include "shim/mapping.h"
 #include "shim/real.h"
 #include "shim/recording.h"
+#include "shim/spin.h"
+#include "shim/start.h"
 #include "shim/thread.h"
+
+#define KINDS 8
+#define RING_LIMIT 32u
+static const uint8_t ring_size[KINDS] = {
+    [HMK_CENSUS_EXIT] = 2,        [HMK_CENSUS_REQUEST] = RING_LIMIT, [HMK_CENSUS_MARK] = RING_LIMIT,
+    [HMK_CENSUS_TRIM_BEFORE] = 8, [HMK_CENSUS_TRIM_AFTER] = 8,       [HMK_CENSUS_RSS_PEAK] = 2,
+    [HMK_CENSUS_DROP] = 2,
+};
+static struct {
+    uint32_t taken;
+    uint64_t record[RING_LIMIT];
+} ring[KINDS];
+static struct spin surveying;
+static uint64_t top_granule;
+
+#define NEVER UINT64_MAX
+static struct {
+    uint64_t begun_ns;
+    uint64_t spent_ns;
+    uint64_t rss_bytes;         /* at the last census of a peak */
+    int64_t live_high, live_before;
+} watch;
+
+/* ---- what a census needs to know ---------------------------------------------------------------- */
+
+void survey_init(char *const *environment)
+{
+    watch.begun_ns = sys_monotonic_ns();
+    static const char name[] = "GLIBC_TUNABLES=", tunable[] = "glibc.malloc.hugetlb=1";
+    for (; *environment != NULL; environment++) {
+        if (!text_starts(*environment, name))
+            continue;
+        for (const char *at = *environment; *at != 0; at++)
+            if (text_starts(at, tunable))
+                top_granule = 2u << 20;
+    }
+}
+
+static void add_pending(struct thread *thread, void *sum)
+{
+    *(int64_t *)sum += HMK_GET(thread->record->pending_bytes);
+}
+
+static uint64_t live_now(void *context)
+{
+    (void)context;
+    int64_t live = HMK_GET(recording_live->heap.live_bytes);
+    thread_each(add_pending, &live);
+    return live > 0 ? (uint64_t)live : 0;
+}
+
+_Static_assert(sizeof(struct census_mapping) == sizeof(struct mapping_interval), "the same three fields");
+static uint32_t mappings_now(struct census_mapping *to, uint32_t room, void *context)
+{
+    (void)context;
+    return mapping_copy((struct mapping_interval *)to, room);
+}
+
+/* glibc leaves a mark in the second word of a block that waits in the thread's cache. */
+static uint64_t tcache_key(void)
+{
+    if (!start_is_glibc)
+        return 0;
+    volatile uint64_t *block = real.malloc(24);
+    if (block == NULL)
+        return 0;
+    uintptr_t kept = (uintptr_t)block;
+    real.free((void *)block);
+    return ((volatile uint64_t *)kept)[1];
+}
+
+static bool is_alone(void)
+{
+    char status[4096];
+    uint64_t threads;
+    return sys_read_file("/proc/thread-self/status", status, sizeof status) > 0 &&
+           text_field(status, "Threads:", &threads) && threads == 1;
+}
+
+/* ---- writing it down ---------------------------------------------------------------------------- */
+
+static uint64_t next_slot(enum hmk_census_kind kind)
+{
+    static const struct hmk_census empty;
+    uint32_t at = ring[kind].taken % ring_size[kind];
+    if (ring[kind].taken < ring_size[kind])
+        ring[kind].record[at] = recording_append(HMK_CENSUSES, &empty);
+    return ring[kind].record[at];
+}
+
+/* A place for `count` records that the slot owns; fewer when the disk is full. */
+static uint64_t make_room(enum hmk_table_id id, uint64_t *first, uint64_t *capacity, uint64_t count)
+{
+    if (count <= *capacity)
+        return count;
+    uint64_t larger = count + count / 4 + 16;
+    uint64_t place = recording_append_zeroed(id, larger);
+    if (place == RECORDING_NONE)
+        return *capacity;
+    *first = place;
+    *capacity = larger;
+    return count;
+}
+
+static void copy_records(enum hmk_table_id id, uint64_t first, const void *from, uint64_t count, size_t each)
+{
+    if (count > 0)
+        __builtin_memcpy(recording_at(id, first), from, count * each);
+}
+
+static bool store(const struct census_result *taken, uint64_t record)
+{
+    struct hmk_census *slot = recording_at(HMK_CENSUSES, record);
+    uint32_t sequence = slot->sequence;
+    HMK_PUBLISH(slot->sequence, sequence + 1);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    struct hmk_census fresh = taken->census;
+    fresh.sequence = sequence + 1;
+    fresh.row_first = slot->row_first;
+    fresh.row_capacity = slot->row_capacity;
+    fresh.pin_first = slot->pin_first;
+    fresh.pin_capacity = slot->pin_capacity;
+    fresh.row_count = make_room(HMK_CENSUS_ROWS, &fresh.row_first, &fresh.row_capacity, taken->row_count);
+    fresh.pin_count = make_room(HMK_PINS, &fresh.pin_first, &fresh.pin_capacity, taken->pin_count);
+    if (fresh.row_count < taken->row_count || fresh.pin_count < taken->pin_count)
+        fresh.flags |= HMK_CENSUS_ROWS_CUT;
+    copy_records(HMK_CENSUS_ROWS, fresh.row_first, taken->rows, fresh.row_count, sizeof *taken->rows);
+    copy_records(HMK_PINS, fresh.pin_first, taken->pins, fresh.pin_count, sizeof *taken->pins);
+    *slot = fresh;
+    HMK_PUBLISH(slot->sequence, sequence + 2);
+    return true;
+}
+
+static bool take_and_store(enum hmk_census_kind kind, const char *label, struct survey_result *result)
+{
+    uint64_t record = next_slot(kind);
+    if (record == RECORDING_NONE)
+        return false;
+    struct census_request request = {
+        .kind = kind,
+        .label = label[0] != 0 ? recording_string(label, text_length(label)) : 0,
+        .site_count = (uint32_t)recording_count(HMK_SITES),
+        .alone = is_alone(),
+        .exact = recording_live->heap.threads_seen < 2 && recording_live->sampled_from_ns == 0,
+        .live_bytes = live_now,
+        .mappings = mappings_now,
+        .tcache_key = tcache_key(),
+        .top_granule = top_granule,
+        .stale_live = recording_live->stale_live,
+    };
+    struct census_result taken;
+    if (!census_take(&request, &taken))
+        return false;
+    store(&taken, record);
+    ring[kind].taken++;
+    result->record = record;
+    result->forecast_bytes = taken.census.flags & HMK_CENSUS_WALKED ? taken.census.forecast_walk_bytes
+                                                                    : taken.census.forecast_map_bytes;
+    HMK_SET(recording_live->self_bytes, taken.census.self_bytes);
+    watch.spent_ns += taken.census.cost_ns;
+    census_release(&taken);
+    return true;
+}
 
 bool survey_take(struct thread *thread, enum hmk_census_kind kind, const char *label, struct survey_result *result)
 {
     (void)thread;
-    (void)kind;
-    (void)label;
-    (void)result;
-    return false;
+    *result = (struct survey_result){.record = NEVER};
+    if (recording_header == NULL || !spin_try(&surveying))
+        return false;
+    bool done = take_and_store(kind, label, result);
+    spin_unlock(&surveying);
+    return done;
 }
 
-bool survey_trim(void)
+/* ---- on its own --------------------------------------------------------------------------------- */
+
+#define STEP_BYTES (32u << 20)
+
+static void watch_once(void)
 {
-    return real.malloc_trim != NULL && (real.malloc_trim(0), true);
+    struct survey_result ignored;
+    int64_t live = (int64_t)live_now(NULL);
+    uint64_t rss = HMK_GET(recording_live->rss_last_bytes), now = HMK_GET(recording_live->last_ns);
+    bool quiet = live - watch.live_before < live / 64 + 65536 && watch.live_before - live < live / 64 + 65536;
+    watch.live_before = live;
+    if (live > watch.live_high)
+        watch.live_high = live;
+    if (now < watch.begun_ns || watch.spent_ns > (now - watch.begun_ns) / 100)
+        return;
+    if (quiet && watch.live_high - live > STEP_BYTES && watch.live_high - live > watch.live_high / 4) {
+        watch.live_high = live;
+        take_and_store(HMK_CENSUS_DROP, "", &ignored);
+    } else if (rss > watch.rss_bytes + watch.rss_bytes / 8 + STEP_BYTES / 4) {
+        watch.rss_bytes = rss;
+        take_and_store(HMK_CENSUS_RSS_PEAK, "", &ignored);
+    }
 }
 
-uint64_t survey_levers(void)
+void survey_watch(void)
 {
-    return real.malloc_trim != NULL ? HMK_LEVER_GLIBC : 0;
+    if (recording_header == NULL || !spin_try(&surveying))
+        return;
+    watch_once();
+    spin_unlock(&surveying);
 }
 
 void survey_after_fork(void)
 {
+    spin_reset(&surveying);
+    for (unsigned kind = 0; kind < KINDS; kind++)
+        ring[kind].taken = 0;
+    watch.begun_ns = sys_monotonic_ns();
+    watch.spent_ns = 0;
+    watch.rss_bytes = 0;
+    watch.live_high = 0;
 }

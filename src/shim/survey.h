@@ -2,7 +2,13 @@
 #ifndef HEAPMARK_SHIM_SURVEY_H
 #define HEAPMARK_SHIM_SURVEY_H
 
-/* A census written into the recording: joins src/census with the recorder, the mappings and the modules. */
+/*
+ * A census written into the recording: joins src/census with the recorder and the program's mappings.
+ *
+ * Records are slots of a ring for each kind, rewritten under an odd sequence number; a kind has at least two, so that a
+ * process that is killed while writing one leaves the one before.  Rows and pins of a slot keep their place and are only moved when they
+ * no longer fit.
+ */
 
 #include "contract/format.h"
 #include <stdbool.h>
@@ -15,11 +21,11 @@ struct survey_result {
     uint64_t forecast_bytes;    /* the best forecast of malloc_trim(0) there is */
 };
 
+void survey_init(char *const *environment);
 /* The calling thread is marked busy and outside the allocator.  False: no census could be taken or stored. */
 bool survey_take(struct thread *thread, enum hmk_census_kind kind, const char *label, struct survey_result *result);
-/* Gives free memory back: malloc_trim(0) and the levers of other allocators in the process.  False: there is none. */
-bool survey_trim(void);
-uint64_t survey_levers(void);   /* enum hmk_lever bits found in the process */
+/* After every sample of the timeline, outside the allocator: takes one at a new peak of RSS and after a large fall, for 1 % of the run time at most. */
+void survey_watch(void);
 void survey_after_fork(void);
 
 #endif

@@ -22,6 +22,11 @@
 
 struct unwind_thread;
 
+enum thread_pending {
+    THREAD_PENDING_REQUEST = 1u << 0,   /* see control.h */
+    THREAD_PENDING_WATCH = 1u << 1      /* see survey.h */
+};
+
 #define THREAD_CELL_PAGES (HMK_SITE_LIMIT / HMK_CELLS_PER_PAGE)
 #define THREAD_DEFERRED 16
 
@@ -46,7 +51,7 @@ struct thread {
         uint32_t slack;
         uint64_t weight_count, weight_bytes;
     } deferred[THREAD_DEFERRED];
-    uint32_t pending;                   /* a request waits for the outermost exit; see control.h */
+    uint32_t pending;                   /* enum thread_pending: work for the outermost exit */
     uint32_t no_serve;                  /* inside fork or a libc call that holds arena locks, or being torn down */
     uint32_t slot;
     uint64_t *hash;                     /* prefix hashes and nodes of the last captured stack, root first */

@@ -7,6 +7,7 @@
 #include "shim/overhead.h"
 #include "shim/recording.h"
 #include "shim/spin.h"
+#include "shim/start.h"
 #include "shim/thread.h"
 
 #include <fcntl.h>
@@ -103,6 +104,8 @@ void timeline_tick(struct thread *thread)
     sample(now);
     spin_unlock(&sampling);
     control_tick(thread);
+    if (start_settings.census)
+        thread->pending |= THREAD_PENDING_WATCH;
 }
 
 void timeline_now(void)
