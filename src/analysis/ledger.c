@@ -43,9 +43,9 @@ static void read_parts(struct ledger *ledger, const struct hmk_census *census)
     part[LEDGER_SELF] = (int64_t)census->self_bytes;
     part[LEDGER_UNEXPLAINED] = census->unexplained_bytes;
     for (unsigned i = 0; i < LEDGER_PARTS; i++)
-        ledger->sum_bytes = (int64_t)((uint64_t)ledger->sum_bytes + (uint64_t)part[i]);
+        ledger->sum_bytes += part[i];
     for (unsigned i = LEDGER_HELD_FIRST; i <= LEDGER_HELD_LAST; i++)
-        ledger->held_bytes = (int64_t)((uint64_t)ledger->held_bytes + (uint64_t)part[i]);
+        ledger->held_bytes += part[i];
 }
 
 static void read_pins(struct ledger *ledger, const struct read_file *file, const struct hmk_census *census)

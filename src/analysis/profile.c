@@ -111,16 +111,10 @@ static void list_sites(struct profile *profile)
     }
 }
 
-/* Adds without the undefined overflow that counters of a damaged file could provoke. */
-static void add(int64_t *sum, uint64_t value)
-{
-    *sum = (int64_t)((uint64_t)*sum + value);
-}
-
 static void add_cell(struct profile_site *site, const struct hmk_cell *cell, const struct hmk_heap *heap, bool rising)
 {
-    uint64_t live_bytes = cell->allocated_bytes - cell->freed_bytes;
-    uint64_t live_blocks = cell->allocations - cell->frees;
+    int64_t live_bytes = (int64_t)(cell->allocated_bytes - cell->freed_bytes);
+    int64_t live_blocks = (int64_t)(cell->allocations - cell->frees);
     bool stored = !rising && cell->epoch == heap->epoch;
 
     site->allocations += cell->allocations;
@@ -128,10 +122,10 @@ static void add_cell(struct profile_site *site, const struct hmk_cell *cell, con
     site->frees += cell->frees;
     site->freed_bytes += cell->freed_bytes;
     site->temporary += cell->temporary;
-    add(&site->live_bytes, live_bytes);
-    add(&site->live_blocks, live_blocks);
-    add(&site->peak_bytes, stored ? (uint64_t)cell->peak_bytes : live_bytes);
-    add(&site->peak_blocks, stored ? (uint64_t)(int64_t)cell->peak_blocks : live_blocks);
+    site->live_bytes += live_bytes;
+    site->live_blocks += live_blocks;
+    site->peak_bytes += stored ? cell->peak_bytes : live_bytes;
+    site->peak_blocks += stored ? cell->peak_blocks : live_blocks;
     /* Modulo 2^32, as the format says: only the sum over all threads means something. */
     site->slack_bytes = (int32_t)((uint32_t)site->slack_bytes + (uint32_t)cell->slack_bytes);
 }
@@ -175,8 +169,8 @@ static int64_t cells_live(const struct profile *profile, int64_t *blocks)
             const struct hmk_cell *cell = &cells->cell[i];
             if (profile->sites[first_site + i].kind != PROFILE_HEAP)
                 continue;
-            add(&bytes, cell->allocated_bytes - cell->freed_bytes);
-            add(blocks, cell->allocations - cell->frees);
+            bytes += (int64_t)(cell->allocated_bytes - cell->freed_bytes);
+            *blocks += (int64_t)(cell->allocations - cell->frees);
         }
     }
     return bytes;
@@ -262,11 +256,11 @@ static void sum_sites(struct profile *profile)
         sum->frees += site->frees;
         sum->freed_bytes += site->freed_bytes;
         sum->temporary += site->temporary;
-        add(&sum->live_blocks, (uint64_t)site->live_blocks);
-        add(&sum->live_bytes, (uint64_t)site->live_bytes);
-        add(&sum->slack_bytes, (uint64_t)site->slack_bytes);
-        add(&sum->peak_blocks, (uint64_t)site->peak_blocks);
-        add(&sum->peak_bytes, (uint64_t)site->peak_bytes);
+        sum->live_blocks += site->live_blocks;
+        sum->live_bytes += site->live_bytes;
+        sum->slack_bytes += site->slack_bytes;
+        sum->peak_blocks += site->peak_blocks;
+        sum->peak_bytes += site->peak_bytes;
         sum->held_bytes += site->held_bytes;
         sum->mapped_bytes += site->mapped_bytes;
     }
@@ -313,7 +307,8 @@ bool profile_frame(const struct profile *profile, uint32_t id, struct profile_fr
         .kind = kind == HMK_FRAME_SIGNAL ? PROFILE_SIGNAL : kind == HMK_FRAME_PYTHON ? PROFILE_PYTHON : PROFILE_NATIVE,
         .module = PROFILE_NO_MODULE, .address = record->code,
     };
-    if (frame->kind != PROFILE_PYTHON && number != 0) {
+    /* The reader checked the modules of these two kinds; one that a later minor version adds has none for us. */
+    if ((kind == HMK_FRAME_NATIVE || kind == HMK_FRAME_SIGNAL) && number != 0) {
         frame->module = number - 1;
         frame->address = record->code - profile->modules[frame->module].base;
     }

@@ -64,7 +64,7 @@ struct rank rank_sites(const struct profile *profile, enum rank_key key, enum pr
         if (value <= 0 || (kind != PROFILE_KINDS && site->kind != kind))
             continue;
         items[rank.count++] = (struct item){ value, site };
-        rank.total = (int64_t)((uint64_t)rank.total + (uint64_t)value);
+        rank.total += value;
     }
     if (rank.count > 1)
         qsort(items, rank.count, sizeof *items, item_compare);

@@ -25,21 +25,21 @@ static const char help[] =
 struct loss {
     const char *key;
     uint64_t count;
-    const char *meaning;
+    const char *noun, *meaning;
 };
 #define LOSS_COUNT 8
 
 static void find_losses(const struct hmk_live *live, struct loss losses[LOSS_COUNT])
 {
     const struct loss all[LOSS_COUNT] = {
-        { "lost_sites", live->lost_sites, "stacks not recorded; their blocks are counted together" },
-        { "lost_events", live->lost_events, "events that did not fit into the log" },
-        { "lost_reentrant", live->lost_reentrant, "allocations made inside a hook, by a signal handler" },
-        { "unknown_frees", live->unknown_frees, "frees of blocks made before heapmark, or by another allocator" },
-        { "stale_live", live->stale_live, "frees that were missed: blocks believed live, seen reused" },
-        { "cut_stacks", live->cut_stacks, "stacks deeper than the depth limit; the root side is missing" },
-        { "incomplete_stacks", live->incomplete_stacks, "stacks that ended at a frame nobody could unwind" },
-        { "foreign_forks", live->foreign_forks, "child processes that made no recording" },
+        { "lost_sites", live->lost_sites, "stack", "not recorded; their blocks are counted together" },
+        { "lost_events", live->lost_events, "event", "that did not fit into the log" },
+        { "lost_reentrant", live->lost_reentrant, "allocation", "made inside a hook, by a signal handler" },
+        { "unknown_frees", live->unknown_frees, "free", "of a block older than heapmark, or of another allocator" },
+        { "stale_live", live->stale_live, "free", "missed: a block believed live was seen reused" },
+        { "cut_stacks", live->cut_stacks, "stack", "deeper than the depth limit; the root side is missing" },
+        { "incomplete_stacks", live->incomplete_stacks, "stack", "ended at a frame nobody could unwind" },
+        { "foreign_forks", live->foreign_forks, "fork", "whose child has no recording" },
     };
     memcpy(losses, all, sizeof all);
 }
@@ -128,7 +128,8 @@ static void print_losses(const struct hmk_live *live)
     for (size_t i = 0; i < LOSS_COUNT; i++) {
         if (losses[i].count == 0)
             continue;
-        row(any ? "" : "not recorded", "%s %s", units_count(count, (int64_t)losses[i].count), losses[i].meaning);
+        row(any ? "" : "not recorded", "%s %s",
+            units_counted(count, (int64_t)losses[i].count, losses[i].noun), losses[i].meaning);
         any = true;
     }
     if (!any)
@@ -177,8 +178,8 @@ static void print_text(const struct read_file *file)
             read_string(file, header->unwinder));
     if (*read_string(file, header->options))
         row("options", "%s", read_string(file, header->options));
-    row("heap", "%s live now, %s at the peak, in %s blocks", units_size(a, live->heap.live_bytes),
-        units_size(b, live->heap.peak_bytes), units_count(c, live->heap.peak_blocks));
+    row("heap", "%s live now, %s at the peak, in %s", units_size(a, live->heap.live_bytes),
+        units_size(b, live->heap.peak_bytes), units_counted(c, live->heap.peak_blocks, "block"));
     row("RSS", "%s last, %s at the peak, heapmark itself %s", units_size(a, (int64_t)live->rss_last_bytes),
         units_size(b, (int64_t)live->rss_peak_bytes), units_size(c, (int64_t)live->self_bytes));
     print_losses(live);

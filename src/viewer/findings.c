@@ -28,17 +28,15 @@ static void put_where(struct strbuf *out, const struct sites_view *view, const s
 static void put_blocks(struct strbuf *out, const struct verdict_finding *finding)
 {
     char blocks[UNITS_BYTES], bytes[UNITS_BYTES];
-    strbuf_printf(out, "%s block%s of %s%s", units_count(blocks, (int64_t)finding->site_blocks),
-                  finding->site_blocks == 1 ? "" : "s", size(bytes, finding->site_bytes),
-                  finding->site_blocks == 1 ? "" : " in all");
+    strbuf_printf(out, "%s of %s%s", units_counted(blocks, (int64_t)finding->site_blocks, "block"),
+                  size(bytes, finding->site_bytes), finding->site_blocks == 1 ? "" : " in all");
 }
 
 static void put_others(struct strbuf *out, const struct verdict_finding *finding)
 {
     char count[UNITS_BYTES];
     if (finding->sites > 1)
-        strbuf_printf(out, ", and %s other site%s", units_count(count, finding->sites - 1),
-                      finding->sites == 2 ? "" : "s");
+        strbuf_printf(out, ", and %s", units_counted(count, finding->sites - 1, "other site"));
 }
 
 /* Blocks that stand in the way, or, without a live one, a free chunk in a cache. */

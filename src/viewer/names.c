@@ -111,7 +111,9 @@ static const char *plain_function(struct names *names, const struct profile_fram
         names->plain_count = count;
     }
     if (!names->plain[frame->id])
-        names->plain[frame->id] = xprintf("%s+0x%" PRIx64, module_name(names, frame), frame->address);
+        /* As the symbolizer words it: of a return address, the last byte of the call. */
+        names->plain[frame->id] = xprintf("%s+0x%" PRIx64, module_name(names, frame),
+                                          frame->address - (frame->kind == PROFILE_NATIVE && frame->address != 0));
     return names->plain[frame->id];
 }
 

@@ -63,7 +63,7 @@ void overview_process(struct strbuf *out, const struct report *report, const str
     style_end(out, view->options->color, STYLE_STRONG);
     strbuf_printf(out, "\npid %" PRIu32 ", ", process->pid);
     put_ending(out, report);
-    strbuf_printf(out, ", %s allocations", units_count(a, (int64_t)heap->allocations));
+    strbuf_printf(out, ", %s", units_counted(a, (int64_t)heap->allocations, "allocation"));
     if (process->sample_bytes)
         strbuf_printf(out, " (one every %s recorded)", units_size(a, (int64_t)process->sample_bytes));
     if (process->thread_count > 1)
@@ -112,8 +112,8 @@ static void put_part(struct strbuf *out, const char *label, int64_t bytes, uint6
 static void put_live_remark(struct strbuf *out, const struct profile *profile)
 {
     char a[UNITS_BYTES], b[UNITS_BYTES];
-    int64_t blocks = profile->sum[PROFILE_HEAP].live_blocks;
-    strbuf_printf(out, "%s block%s; %s at the heap's peak", units_count(a, blocks), blocks == 1 ? "" : "s",
+    strbuf_printf(out, "%s; %s at the heap's peak",
+                  units_counted(a, profile->sum[PROFILE_HEAP].live_blocks, "block"),
                   units_size(b, profile->heap.peak_bytes));
 }
 
@@ -424,14 +424,14 @@ static void doubt(struct strbuf *out, const struct sites_view *view, bool *any, 
     put_wrapped(out, "  - ", sentence, view->options->width);
 }
 
-static void doubt_count(struct strbuf *out, const struct sites_view *view, bool *any, uint64_t count,
+static void doubt_count(struct strbuf *out, const struct sites_view *view, bool *any, uint64_t count, const char *noun,
                         const char *sentence)
 {
     struct strbuf text = STRBUF_INIT;
     char a[UNITS_BYTES];
     if (count == 0)
         return;
-    strbuf_printf(&text, "%s %s", units_count(a, (int64_t)count), sentence);
+    strbuf_printf(&text, "%s %s", units_counted(a, (int64_t)count, noun), sentence);
     doubt(out, view, any, text.text);
     strbuf_free(&text);
 }
@@ -494,12 +494,13 @@ void overview_doubts(struct strbuf *out, const struct report *report, const stru
             plain_put(&text, report->history->notes[i].text);
             doubt(out, view, &any, text.text);
         }
-    doubt_count(out, view, &any, losses->sites, "stacks were not recorded; their blocks are counted together");
-    doubt_count(out, view, &any, losses->events, "events did not fit into the log");
-    doubt_count(out, view, &any, losses->reentrant, "allocations by a signal handler inside the allocator were not counted");
-    doubt_count(out, view, &any, losses->stale_live, "frees were missed, and found out when the memory was used again");
-    doubt_count(out, view, &any, losses->incomplete_stacks, "stacks end early: a frame had no unwind information");
-    doubt_count(out, view, &any, losses->cut_stacks, "stacks were deeper than the limit: their root side is missing");
+    doubt_count(out, view, &any, losses->sites, "stack", "not recorded; their blocks are counted together");
+    doubt_count(out, view, &any, losses->events, "event", "did not fit into the log");
+    doubt_count(out, view, &any, losses->reentrant, "allocation",
+                "made inside the allocator by a signal handler, not counted");
+    doubt_count(out, view, &any, losses->stale_live, "free", "missed, and found out when the memory was used again");
+    doubt_count(out, view, &any, losses->incomplete_stacks, "stack", "ended early, at a frame without unwind information");
+    doubt_count(out, view, &any, losses->cut_stacks, "stack", "deeper than the limit: the root side is missing");
     if (losses->verify_wrong) {
         strbuf_clear(&text);
         strbuf_printf(&text, "%s of %s stacks differed from the reference unwinder's",
@@ -514,8 +515,8 @@ void overview_doubts(struct strbuf *out, const struct report *report, const stru
     }
     if (report->profile->heap.inherited_blocks) {
         strbuf_clear(&text);
-        strbuf_printf(&text, "%s blocks of %s were inherited from the parent at the fork and are not counted here",
-                      units_count(a, (int64_t)report->profile->heap.inherited_blocks),
+        strbuf_printf(&text, "%s of %s inherited from the parent at the fork, not counted here",
+                      units_counted(a, (int64_t)report->profile->heap.inherited_blocks, "block"),
                       units_size(b, (int64_t)report->profile->heap.inherited_bytes));
         doubt(out, view, &any, text.text);
     }

@@ -45,12 +45,12 @@ static void put_title(struct strbuf *title, const struct report *report, enum ra
 
     switch (key) {
     case RANK_LIVE:
-        strbuf_printf(title, "Live: %s in %s blocks", units_size(a, heap->live_bytes),
-                      units_count(b, heap->live_blocks));
+        strbuf_printf(title, "Live: %s in %s", units_size(a, heap->live_bytes),
+                      units_counted(b, heap->live_blocks, "block"));
         break;
     case RANK_PEAK:
-        strbuf_printf(title, "The heap's peak: %s live in %s blocks, %s in", units_size(a, profile->heap.peak_bytes),
-                      units_count(b, profile->heap.peak_blocks), units_duration(c, profile->heap.peak_ns));
+        strbuf_printf(title, "The heap's peak: %s live in %s, %s in", units_size(a, profile->heap.peak_bytes),
+                      units_counted(b, profile->heap.peak_blocks, "block"), units_duration(c, profile->heap.peak_ns));
         break;
     case RANK_OWN_PEAK:
         strbuf_put(title, "Sites by their own peak, each at its own moment");
@@ -60,17 +60,17 @@ static void put_title(struct strbuf *title, const struct report *report, enum ra
                       units_size(a, (int64_t)heap->held_bytes));
         break;
     case RANK_TOTAL:
-        strbuf_printf(title, "Allocated in total: %s in %s calls", units_size(a, (int64_t)heap->allocated_bytes),
-                      units_count(b, (int64_t)heap->allocations));
+        strbuf_printf(title, "Allocated in total: %s in %s", units_size(a, (int64_t)heap->allocated_bytes),
+                      units_counted(b, (int64_t)heap->allocations, "call"));
         break;
     case RANK_COUNT:
-        strbuf_printf(title, "Busiest: %s calls for %s in all; freed before the next call: %s",
-                      units_count(a, (int64_t)heap->allocations), units_size(b, (int64_t)heap->allocated_bytes),
+        strbuf_printf(title, "Busiest: %s for %s in all; freed before the next call: %s",
+                      units_counted(a, (int64_t)heap->allocations, "call"), units_size(b, (int64_t)heap->allocated_bytes),
                       units_count(c, (int64_t)heap->temporary));
         break;
     case RANK_TEMPORARY:
-        strbuf_printf(title, "Temporary: %s of %s blocks were freed by their thread before its next allocation",
-                      units_count(a, (int64_t)heap->temporary), units_count(b, (int64_t)heap->allocations));
+        strbuf_printf(title, "Temporary: %s of %s freed by their thread before its next allocation",
+                      units_count(a, (int64_t)heap->temporary), units_counted(b, (int64_t)heap->allocations, "block"));
         break;
     case RANK_MAPPED:
         strbuf_put(title, "Mapped by the program itself");
@@ -147,7 +147,10 @@ void report_text(const struct report *report, const struct report_options *optio
         overview_ledger(&out, report, &view);
         overview_pins(&out, report, &view);
     }
+    size_t before = out.length;
     put_tables(&out, report, &tables);
+    if (!overview && out.length == before)
+        strbuf_put(&out, "\nNo site to show.\n");
     if (overview) {
         overview_history(&out, report, &view);
         overview_doubts(&out, report, &view);

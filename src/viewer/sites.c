@@ -357,8 +357,7 @@ static void put_rest(struct strbuf *out, const struct sites_table *table, size_t
             units_size(value, rest);
     }
     style_begin(out, table->view->options->color, STYLE_FAINT);
-    strbuf_printf(out, "%11s %8s %11s  %s more stack%s", value, part, "", units_count(count, (int64_t)sites),
-                  sites == 1 ? "" : "s");
+    strbuf_printf(out, "%11s %8s %11s  %s", value, part, "", units_counted(count, (int64_t)sites, "more stack"));
     style_end(out, table->view->options->color, STYLE_FAINT);
     strbuf_char(out, '\n');
 }

@@ -47,9 +47,16 @@ char *units_count(char *buffer, int64_t count)
     return buffer;
 }
 
+char *units_counted(char *buffer, int64_t count, const char *noun)
+{
+    char digits[UNITS_BYTES];
+    snprintf(buffer, UNITS_BYTES, "%.27s %.15s%s", units_count(digits, count), noun, count == 1 ? "" : "s");
+    return buffer;
+}
+
 char *units_duration(char *buffer, uint64_t ns)
 {
-    uint64_t seconds = (ns + 500000000u) / 1000000000u;
+    uint64_t seconds = ns / 1000000000u + (ns % 1000000000u >= 500000000u);
     if (ns < 1000000)
         snprintf(buffer, UNITS_BYTES, "%" PRIu64 " us", ns / 1000);
     else if (ns < 999500000)

@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: MIT */
+#include "synthetic.h"
+
+#include "contract/publish.h"
+#include <stdlib.h>
+#include <string.h>
+
+#define SECOND UINT64_C(1000000000)
+#define START_NS (1000 * SECOND)
+#define PAGE 4096u
+
+static const struct {
+    uint32_t record_bytes, first_records;
+} shapes[HMK_TABLE_SLOTS] = {
+    [HMK_STRINGS] = { 1, 128 },
+    [HMK_MODULES] = { sizeof(struct hmk_module), 2 },
+    [HMK_FRAMES] = { sizeof(struct hmk_frame), 4 },
+    [HMK_SITES] = { sizeof(struct hmk_site), 4 },
+    [HMK_SITE_PEAKS] = { sizeof(struct hmk_site_peak), 4 },
+    [HMK_THREADS] = { sizeof(struct hmk_thread), 1 },
+    [HMK_CELL_INDEX] = { sizeof(struct hmk_cell_index), 2 },
+    [HMK_CELLS] = { sizeof(struct hmk_cell_page), 1 },
+    [HMK_TIMELINE_0] = { sizeof(struct hmk_sample), 16 },
+    [HMK_TIMELINE_1] = { sizeof(struct hmk_sample), 16 },
+    [HMK_EVENTS] = { sizeof(struct hmk_event), 4 },
+    [HMK_CENSUSES] = { sizeof(struct hmk_census), 2 },
+    [HMK_CENSUS_ROWS] = { sizeof(struct hmk_census_row), 4 },
+    [HMK_HISTOGRAMS] = { sizeof(struct hmk_histogram), 1 },
+    [HMK_PINS] = { sizeof(struct hmk_pin), 2 },
+};
+
+static void *checked(void *memory)
+{
+    if (!memory)
+        abort();
+    return memory;
+}
+
+static void *push(struct synthetic_table *table, uint64_t count)
+{
+    if (table->count + count > table->capacity) {
+        table->capacity = (table->count + count) * 2;
+        table->bytes = checked(realloc(table->bytes, table->capacity * table->record_bytes));
+    }
+    unsigned char *at = table->bytes + table->count * table->record_bytes;
+    memset(at, 0, count * table->record_bytes);
+    table->count += count;
+    return at;
+}
+
+uint64_t synthetic_add(struct synthetic *s, enum hmk_table_id id, const void *record)
+{
+    memcpy(push(&s->table[id], 1), record, s->table[id].record_bytes);
+    return s->table[id].count - 1;
+}
+
+void *synthetic_record(struct synthetic *s, enum hmk_table_id id, uint64_t index)
+{
+    return s->table[id].bytes + index * s->table[id].record_bytes;
+}
+
+uint32_t synthetic_string(struct synthetic *s, const char *text)
+{
+    struct synthetic_table *table = &s->table[HMK_STRINGS];
+    size_t length = strlen(text) + 1;
+
+    if (length == 1)
+        return 0;
+    /* A string does not cross the end of a chunk. */
+    for (;;) {
+        unsigned chunk = hmk_chunk_of(table->count, table->first_records);
+        uint64_t end = hmk_chunk_first(chunk + 1, table->first_records);
+        if (table->count + length <= end)
+            break;
+        push(table, end - table->count);
+    }
+    uint32_t offset = (uint32_t)table->count;
+    memcpy(push(table, length), text, length);
+    return offset;
+}
+
+uint32_t synthetic_module(struct synthetic *s, const char *path, uint64_t base)
+{
+    struct hmk_module module = { .base = base, .start = base, .end = base + 0x100000, .load_ns = START_NS,
+                                 .path = synthetic_string(s, path), .build_id_bytes = 4,
+                                 .build_id = { 0xde, 0xad, 0xbe, 0xef } };
+    return (uint32_t)synthetic_add(s, HMK_MODULES, &module) + 1;
+}
+
+uint32_t synthetic_frame(struct synthetic *s, uint32_t parent, uint32_t module, uint64_t code)
+{
+    struct hmk_frame frame = { .code = code, .parent = parent, .ref = module };
+    return (uint32_t)synthetic_add(s, HMK_FRAMES, &frame);
+}
+
+uint32_t synthetic_site(struct synthetic *s, uint32_t frame, uint32_t flags)
+{
+    struct hmk_site site = { .frame = frame, .flags = flags, .first_ns = START_NS };
+    struct hmk_site_peak peak = { 0 };
+    synthetic_add(s, HMK_SITE_PEAKS, &peak);
+    return (uint32_t)synthetic_add(s, HMK_SITES, &site);
+}
+
+uint32_t synthetic_thread(struct synthetic *s, const char *name)
+{
+    struct hmk_thread thread = { .tid = 4194304 + (uint32_t)s->table[HMK_THREADS].count, .served = 1,
+                                 .start_ns = START_NS };
+    struct hmk_histogram histogram = { { 0 } };
+    strncpy(thread.name, name, sizeof thread.name - 1);
+    synthetic_add(s, HMK_HISTOGRAMS, &histogram);
+    return (uint32_t)synthetic_add(s, HMK_THREADS, &thread);
+}
+
+struct hmk_cell *synthetic_cell(struct synthetic *s, uint32_t thread, uint32_t site)
+{
+    uint32_t first_site = site - site % HMK_CELLS_PER_PAGE;
+    uint64_t page = 0;
+
+    for (; page < s->table[HMK_CELL_INDEX].count; page++) {
+        const struct hmk_cell_index *index = synthetic_record(s, HMK_CELL_INDEX, page);
+        if (index->thread == thread && index->first_site == first_site)
+            break;
+    }
+    if (page == s->table[HMK_CELL_INDEX].count) {
+        struct hmk_cell_index index = { thread, first_site };
+        synthetic_add(s, HMK_CELL_INDEX, &index);
+        push(&s->table[HMK_CELLS], 1);
+    }
+    return &((struct hmk_cell_page *)synthetic_record(s, HMK_CELLS, page))->cell[site - first_site];
+}
+
+void synthetic_event(struct synthetic *s, uint64_t at_ms, uint32_t kind, const char *text, uint64_t a, uint64_t b)
+{
+    struct hmk_event event = { .time_ns = START_NS + at_ms * 1000000, .kind = kind, .tid = 4194304, .a = a, .b = b,
+                               .text = synthetic_string(s, text) };
+    synthetic_add(s, HMK_EVENTS, &event);
+}
+
+void synthetic_sample(struct synthetic *s, uint64_t at_ms, int64_t live_bytes, uint64_t rss_bytes)
+{
+    struct hmk_sample sample = { .time_ns = START_NS + at_ms * 1000000, .live_bytes = live_bytes,
+                                 .live_bytes_max = live_bytes + 4096, .rss_bytes = rss_bytes,
+                                 .rss_bytes_max = rss_bytes + 4096 };
+    synthetic_add(s, HMK_TIMELINE_0, &sample);
+}
+
+void synthetic_start(struct synthetic *s)
+{
+    memset(s, 0, sizeof *s);
+    for (unsigned id = 0; id < HMK_TABLE_SLOTS; id++) {
+        s->table[id].record_bytes = shapes[id].record_bytes;
+        s->table[id].first_records = shapes[id].first_records;
+    }
+    push(&s->table[HMK_STRINGS], 1);
+    push(&s->table[HMK_FRAMES], 1);
+    for (unsigned site = 0; site < HMK_SITE_FIRST; site++)
+        synthetic_site(s, 0, HMK_KIND_HEAP);
+    synthetic_thread(s, "tool");
+    s->header = (struct hmk_header){
+        .version = HMK_VERSION, .minor = HMK_MINOR, .byte_order = HMK_BYTE_ORDER, .header_bytes = HMK_HEADER_BYTES,
+        .page_bytes = PAGE, .pid = 4194304, .ppid = 1, .root_pid = 4194304, .machine = 62,
+        .start_realtime_ns = UINT64_C(1700000000) * SECOND, .start_ns = START_NS, .process_start_ticks = 7,
+        .depth_max = 256, .exe = synthetic_string(s, "/usr/bin/tool"),
+        .command = synthetic_string(s, "tool --work input.json"), .cwd = synthetic_string(s, "/home/user"),
+        .host = synthetic_string(s, "host"), .libc = synthetic_string(s, "glibc 2.36"),
+        .unwinder = synthetic_string(s, "fast"), .tool_version = "0.1.0",
+    };
+    memcpy(s->header.magic, HMK_MAGIC, sizeof s->header.magic);
+    s->live = (struct hmk_live){ .state = HMK_STATE_EXITED, .timeline_interval_ns = SECOND / 10,
+                                 .last_ns = START_NS + 10 * SECOND, .end_ns = START_NS + 10 * SECOND };
+}
+
+unsigned char *synthetic_finish(struct synthetic *s, size_t *size)
+{
+    size_t capacity = 1 << 16, used = HMK_HEADER_BYTES;
+    unsigned char *file = checked(calloc(1, capacity));
+    struct hmk_table directory[HMK_TABLE_SLOTS] = { { 0 } };
+
+    for (unsigned id = 0; id < HMK_TABLE_SLOTS; id++) {
+        struct synthetic_table *table = &s->table[id];
+        directory[id].record_bytes = table->record_bytes;
+        directory[id].first_records = table->first_records;
+        directory[id].count = table->count;
+        for (unsigned chunk = 0; table->count > 0 && hmk_chunk_first(chunk, table->first_records) < table->count; chunk++) {
+            uint64_t first = hmk_chunk_first(chunk, table->first_records);
+            uint64_t records = hmk_chunk_records(chunk, table->first_records), left = table->count - first;
+            size_t bytes = records * table->record_bytes, whole = (bytes + PAGE - 1) / PAGE * PAGE;
+            while (used + whole > capacity) {
+                file = checked(realloc(file, capacity * 2));
+                memset(file + capacity, 0, capacity);
+                capacity *= 2;
+            }
+            memcpy(file + used, table->bytes + first * table->record_bytes,
+                   (left < records ? left : records) * table->record_bytes);
+            directory[id].chunk_offset[chunk] = used;
+            used += whole;
+        }
+        free(table->bytes);
+    }
+    s->live.file_bytes = used;
+    memcpy(file, &s->header, sizeof s->header);
+    memcpy(file + HMK_LIVE_OFFSET, &s->live, sizeof s->live);
+    memcpy(file + HMK_TABLES_OFFSET, directory, sizeof directory);
+    memset(s, 0, sizeof *s);
+    *size = used;
+    return file;
+}
+
+/* ---- whole recordings --------------------------------------------------------------------------- */
+
+#define MIB(n) ((uint64_t)(n) << 20)
+
+static void count(struct synthetic *s, uint32_t site, uint64_t allocations, uint64_t bytes, uint64_t frees,
+                  uint64_t freed_bytes, int64_t peak_blocks, int64_t peak_bytes)
+{
+    struct hmk_site_peak *peak = synthetic_record(s, HMK_SITE_PEAKS, site);
+    *synthetic_cell(s, 0, site) = (struct hmk_cell){
+        .allocations = allocations, .allocated_bytes = bytes, .frees = frees, .freed_bytes = freed_bytes,
+        .peak_blocks = (int32_t)peak_blocks, .peak_bytes = peak_bytes, .epoch = s->live.heap.epoch,
+    };
+    peak->peak_bytes = peak_bytes;
+    peak->live_bytes = (int64_t)(bytes - freed_bytes);
+    peak->peak_ns = START_NS + 4 * SECOND;
+}
+
+static void add_row(struct synthetic *s, struct hmk_census *census, uint32_t site, uint64_t held, uint64_t mapped)
+{
+    struct hmk_census_row row = { .site = site, .held_bytes = held, .held_page_bytes = held / 2,
+                                  .pin_share_bytes = held / 8, .mapped_bytes = mapped };
+    uint64_t index = synthetic_add(s, HMK_CENSUS_ROWS, &row);
+    if (census->row_count++ == 0)
+        census->row_first = index;
+}
+
+void synthetic_pinned(struct synthetic *s)
+{
+    synthetic_start(s);
+    uint32_t tool = synthetic_module(s, "/usr/bin/tool", 0x555500000000), lib = synthetic_module(s, "/usr/lib/libjson.so.1",
+                                                                                             0x7f0000000000);
+    uint32_t start = synthetic_frame(s, 0, tool, 0x555500001100), parse = synthetic_frame(s, start, lib, 0x7f0000002200);
+    uint32_t big = synthetic_site(s, synthetic_frame(s, parse, lib, 0x7f0000003300), HMK_KIND_HEAP);
+    uint32_t small = synthetic_site(s, synthetic_frame(s, parse, lib, 0x7f0000004400), HMK_KIND_HEAP);
+
+    s->live.heap = (struct hmk_heap){ .live_bytes = 624, .live_blocks = 1, .peak_bytes = (int64_t)MIB(800) + 624,
+                                      .peak_blocks = 1000001, .peak_ns = START_NS + 4 * SECOND, .epoch = 3 };
+    count(s, big, 1000000, MIB(800), 1000000, MIB(800), 1000000, (int64_t)MIB(800));
+    count(s, small, 1, 624, 0, 0, 1, 624);
+    synthetic_cell(s, 0, big)->temporary = 12;
+    ((struct hmk_histogram *)synthetic_record(s, HMK_HISTOGRAMS, 0))->allocations[hmk_size_class(838)] = 1000000;
+    ((struct hmk_histogram *)synthetic_record(s, HMK_HISTOGRAMS, 0))->allocations[hmk_size_class(624)] = 1;
+    s->live.rss_start_bytes = MIB(2);
+    s->live.rss_last_bytes = MIB(900);
+    s->live.rss_peak_bytes = MIB(905);
+    s->live.rss_peak_ns = START_NS + 4 * SECOND;
+    s->live.self_bytes = MIB(20);
+    for (uint64_t at = 0; at < 40; at++)
+        synthetic_sample(s, at * 250, at < 16 ? (int64_t)MIB(at * 50) : 624, at < 16 ? MIB(20 + at * 50) : MIB(900));
+    synthetic_event(s, 5000, HMK_EVENT_MARK, "parsed", 0, 0);
+    synthetic_event(s, 6000, HMK_EVENT_TRIM, "", MIB(901), MIB(900));
+    ((struct hmk_event *)synthetic_record(s, HMK_EVENTS, 1))->c = MIB(1);
+    ((struct hmk_event *)synthetic_record(s, HMK_EVENTS, 1))->d = 2000000;
+
+    struct hmk_census census = { .sequence = 2, .kind = HMK_CENSUS_EXIT, .flags = HMK_CENSUS_WALKED,
+                                 .time_ns = START_NS + 10 * SECOND, .cost_ns = 12000000, .rss_bytes = MIB(900),
+                                 .rss_anon_bytes = MIB(890), .rss_file_bytes = MIB(10), .rss_hwm_bytes = MIB(905),
+                                 .vm_bytes = MIB(1000), .live_bytes = 624, .slack_bytes = 1424, .metadata_bytes = 0,
+                                 .file_bytes = MIB(10), .stack_bytes = MIB(1), .self_bytes = MIB(20),
+                                 .heap_extent_bytes = MIB(869), .heap_resident_bytes = MIB(869), .arena_count = 1,
+                                 .heap_count = 1, .live_block_count = 1, .forecast_map_bytes = MIB(868),
+                                 .forecast_walk_bytes = MIB(868) - 4096, .would_map_bytes = 0 };
+    census.held_bytes[HMK_CAUSE_RETURNABLE] = MIB(868) - 4096;
+    census.held_bytes[HMK_CAUSE_PARTIAL] = 4096 - 2048;
+    census.held_bytes[HMK_CAUSE_UNKNOWN] = MIB(1);
+    census.heap_held_bytes = MIB(869) - 2048;
+    add_row(s, &census, big, MIB(868) - 2048, 0);
+    struct hmk_pin pin = { .kind = HMK_PIN_TOP, .flags = HMK_PIN_RETURNABLE, .site = small, .blocks = 1, .bytes = 624,
+                           .gain_bytes = MIB(868) - 8192, .cumulative_bytes = MIB(868) - 8192,
+                           .address = 0x555540000010, .largest_bytes = 640 };
+    census.pin_first = synthetic_add(s, HMK_PINS, &pin);
+    census.pin_count = 1;
+    synthetic_add(s, HMK_CENSUSES, &census);
+    census.sequence = 5;    /* was being rewritten at the end */
+    census.time_ns++;
+    synthetic_add(s, HMK_CENSUSES, &census);
+}
+
+void synthetic_leak(struct synthetic *s)
+{
+    synthetic_start(s);
+    uint32_t tool = synthetic_module(s, "/usr/bin/tool", 0x555500000000);
+    uint32_t start = synthetic_frame(s, 0, tool, 0x555500001100);
+    uint32_t leak = synthetic_site(s, synthetic_frame(s, start, tool, 0x555500002200), HMK_KIND_HEAP);
+    uint32_t work = synthetic_site(s, synthetic_frame(s, start, tool, 0x555500003300), HMK_KIND_HEAP);
+
+    s->live.heap = (struct hmk_heap){ .live_bytes = (int64_t)MIB(64), .live_blocks = 65536,
+                                      .peak_bytes = (int64_t)MIB(64), .peak_blocks = 65536,
+                                      .peak_ns = START_NS + 10 * SECOND, .epoch = 9, .rising = 1 };
+    count(s, leak, 65536, MIB(64), 0, 0, 0, 0);
+    count(s, work, 500000, MIB(500), 500000, MIB(500), 0, 0);
+    s->live.state = HMK_STATE_RUNNING;
+    s->live.end_ns = 0;
+    s->live.exit_status = -1;
+    s->live.rss_last_bytes = s->live.rss_peak_bytes = MIB(80);
+    s->live.rss_peak_ns = START_NS + 10 * SECOND;
+    s->live.self_bytes = MIB(10);
+    for (uint64_t at = 0; at < 64; at++)
+        synthetic_sample(s, at * 150, (int64_t)MIB(at + 1), MIB(at + 17));
+}
+
+/* A block's life seen by two threads: the first allocates, the second frees most. */
+static void share_between_threads(struct synthetic *s, uint32_t site)
+{
+    *synthetic_cell(s, 0, site) = (struct hmk_cell){ .allocations = 1000, .allocated_bytes = MIB(100),
+                                                     .peak_bytes = (int64_t)MIB(100), .peak_blocks = 1000, .epoch = 7,
+                                                     .slack_bytes = 16000 };
+    *synthetic_cell(s, 1, site) = (struct hmk_cell){ .frees = 900, .freed_bytes = MIB(90), .epoch = 7,
+                                                     .peak_bytes = -(int64_t)MIB(20), .peak_blocks = -200,
+                                                     .slack_bytes = -14400, .temporary = 3 };
+}
+
+void synthetic_threads(struct synthetic *s)
+{
+    synthetic_start(s);
+    synthetic_thread(s, "worker\033[31m");
+    uint32_t tool = synthetic_module(s, "/opt/app/bin/server", 0x400000);
+    uint32_t start = synthetic_frame(s, 0, tool, 0x401100);
+    uint32_t queue = synthetic_site(s, synthetic_frame(s, start, tool, 0x402200), HMK_KIND_HEAP | HMK_SITE_CUT);
+    uint32_t jit = synthetic_site(s, synthetic_frame(s, start, 0, 0x7fff00001000), HMK_KIND_HEAP | HMK_SITE_INCOMPLETE);
+    uint32_t map = synthetic_site(s, synthetic_frame(s, start, tool, 0x403300), HMK_KIND_MAPPING);
+
+    s->live.heap = (struct hmk_heap){ .live_bytes = (int64_t)MIB(11), .live_blocks = 356,
+                                      .peak_bytes = (int64_t)MIB(81), .peak_blocks = 900,
+                                      .peak_ns = START_NS + 3 * SECOND, .epoch = 7, .flush_bytes = 65536,
+                                      .threads_seen = 2 };
+    share_between_threads(s, queue);
+    *synthetic_cell(s, 0, jit) = (struct hmk_cell){ .allocations = 300, .allocated_bytes = MIB(3), .frees = 44,
+                                                    .freed_bytes = MIB(2), .epoch = 2 };
+    *synthetic_cell(s, 0, map) = (struct hmk_cell){ .allocations = 2, .allocated_bytes = MIB(32), .epoch = 2 };
+    s->live.rss_last_bytes = MIB(150);
+    s->live.rss_peak_bytes = MIB(190);
+    s->live.rss_peak_ns = START_NS + 3 * SECOND;
+    s->live.self_bytes = MIB(12);
+    s->live.exit_status = 3;
+    s->live.lost_sites = 17;
+    s->live.cut_stacks = 1;
+    s->live.stop_reason = HMK_STOP_DISK_FULL;
+    for (uint64_t at = 0; at < 20; at++)
+        synthetic_sample(s, at * 500, (int64_t)MIB(at == 6 ? 80 : 10), at == 6 ? MIB(188) : MIB(150));
+    synthetic_event(s, 1000, HMK_EVENT_PHASE_BEGIN, "load", 0, 0);
+    synthetic_event(s, 2000, HMK_EVENT_PHASE_BEGIN, "parse", 0, 0);
+    synthetic_event(s, 4000, HMK_EVENT_PHASE_END, "parse", 0, 0);
+    synthetic_event(s, 5000, HMK_EVENT_PHASE_END, "load", 0, 0);
+    synthetic_event(s, 6000, HMK_EVENT_PHASE_BEGIN, "serve", 0, 0);
+    synthetic_event(s, 7000, HMK_EVENT_FORK, "", 4711, 0);
+    synthetic_event(s, 8000, HMK_EVENT_DEGRADED, "stacks: depth lowered to 64", 0, 0);
+
+    struct hmk_census peak = { .sequence = 2, .kind = HMK_CENSUS_RSS_PEAK, .time_ns = START_NS + 3 * SECOND,
+                               .cost_ns = 3000000, .rss_bytes = MIB(190), .rss_hwm_bytes = MIB(190),
+                               .live_bytes = MIB(80), .slack_bytes = MIB(1), .file_bytes = MIB(20),
+                               .mapped_bytes = MIB(30), .self_bytes = MIB(12), .stack_bytes = MIB(1),
+                               .unexplained_bytes = (int64_t)MIB(1), .arena_count = 9, .heap_count = 9 };
+    peak.held_bytes[HMK_CAUSE_STUCK_TOP] = MIB(45);
+    synthetic_add(s, HMK_CENSUSES, &peak);
+    struct hmk_census census = { .sequence = 4, .kind = HMK_CENSUS_EXIT, .flags = HMK_CENSUS_MOVING,
+                                 .time_ns = START_NS + 9 * SECOND, .cost_ns = 4000000, .rss_bytes = MIB(150),
+                                 .rss_hwm_bytes = MIB(190), .live_bytes = MIB(10), .slack_bytes = MIB(1),
+                                 .file_bytes = MIB(20), .mapped_bytes = MIB(30), .self_bytes = MIB(12),
+                                 .stack_bytes = MIB(1), .metadata_bytes = MIB(1), .huge_bytes = MIB(2),
+                                 .arena_count = 9, .heap_count = 9, .forecast_map_bytes = MIB(1) };
+    census.held_bytes[HMK_CAUSE_STUCK_TOP] = MIB(70);
+    census.held_bytes[HMK_CAUSE_CACHED] = MIB(5);
+    add_row(s, &census, queue, MIB(74), 0);
+    add_row(s, &census, map, 0, MIB(30));
+    synthetic_add(s, HMK_CENSUSES, &census);
+}
+
+const struct synthetic_kind synthetic_kinds[] = {
+    { "start", synthetic_start },
+    { "pinned", synthetic_pinned },
+    { "leak", synthetic_leak },
+    { "threads", synthetic_threads },
+    { NULL, NULL },
+};
