@@ -124,7 +124,7 @@ static void *resize_recorded(struct thread *thread, void *block, size_t bytes, b
                              const struct unwind_start *start)
 {
     struct blockmap_block dead;
-    bool known = block != NULL && recorder_death(thread, block, &dead);
+    bool known = block != NULL && recorder_death(thread, block, start, &dead);
     void *moved = real.realloc(block, block != NULL && bytes == 0 ? 0 : rounded(bytes));
     if (moved != NULL) {
         if (record)
@@ -178,12 +178,12 @@ HOOK_EXPORT void *reallocarray(void *block, size_t count, size_t each)
     return resize(block, bytes, &start);
 }
 
-static inline void release(void *block, uint64_t caller)
+static inline void release(void *block, const struct unwind_start *start)
 {
     if (block == NULL || UNLIKELY(real_is_early(block)) || UNLIKELY(!real_init()))
         return;
     struct thread *thread = thread_self;
-    if (sampling_interval != 0 && thread != NULL && !blockmap_may_live(block) && !module_is_loader(caller)) {
+    if (sampling_interval != 0 && thread != NULL && !blockmap_may_live(block) && !module_is_loader(start->pc)) {
         pass_begin(thread);
         real.free(block);
         pass_end(thread);
@@ -196,29 +196,32 @@ static inline void release(void *block, uint64_t caller)
         return;
     }
     struct blockmap_block dead;
-    recorder_death(thread, block, &dead);
+    recorder_death(thread, block, start, &dead);
     real.free(block);
-    if (UNLIKELY(module_is_loader(caller)))
+    if (UNLIKELY(module_is_loader(start->pc)))
         module_check_unload(thread->scratch);   /* dlclose frees its link map last */
     thread_leave(thread);
 }
 
 HOOK_EXPORT void free(void *block)
 {
-    release(block, (uint64_t)__builtin_return_address(0));
+    struct unwind_start start = unwind_start_here();
+    release(block, &start);
 }
 
 HOOK_EXPORT void free_sized(void *block, size_t bytes)
 {
     (void)bytes;
-    release(block, 0);
+    struct unwind_start start = unwind_start_here();
+    release(block, &start);
 }
 
 HOOK_EXPORT void free_aligned_sized(void *block, size_t alignment, size_t bytes)
 {
     (void)alignment;
     (void)bytes;
-    release(block, 0);
+    struct unwind_start start = unwind_start_here();
+    release(block, &start);
 }
 
 HOOK_EXPORT int posix_memalign(void **result, size_t alignment, size_t bytes)

@@ -227,10 +227,20 @@ void recorder_birth(struct thread *thread, const void *block, size_t requested, 
     end_event(thread, requested, began);
 }
 
-bool recorder_death(struct thread *thread, const void *block, struct blockmap_block *dead)
+/* With free sites, what a block leaves behind is charged to the call that freed it. */
+static bool by_free_site;
+
+void recorder_charge_free_sites(void)
+{
+    by_free_site = true;
+}
+
+bool recorder_death(struct thread *thread, const void *block, const struct unwind_start *start,
+                    struct blockmap_block *dead)
 {
     uint64_t began = begin_event(thread);
-    if (!blockmap_death(block, 0, dead)) {
+    uint32_t painter = __builtin_expect(by_free_site, 0) ? stack_site(thread, start, HMK_KIND_HEAP) : 0;
+    if (!blockmap_death(block, painter, dead)) {
         if (sampling_interval != 0)
             return false;
         HMK_SET(recording_live->unknown_frees, recording_live->unknown_frees + 1);

@@ -22,7 +22,9 @@
 void recorder_birth(struct thread *thread, const void *block, size_t requested, const struct unwind_start *start);
 
 /* False: the block is not in the map (older than heapmark, or not ours). */
-bool recorder_death(struct thread *thread, const void *block, struct blockmap_block *dead);
+bool recorder_death(struct thread *thread, const void *block, const struct unwind_start *start,
+                    struct blockmap_block *dead);
+void recorder_charge_free_sites(void);  /* from now on held bytes belong to the freeing site */
 /* The real call failed after a death was recorded. */
 void recorder_revive(struct thread *thread, const void *block, const struct blockmap_block *dead);
 /* A free while the thread's own hook is on its way (a signal handler): the map is kept right, the counters follow later. */

@@ -104,6 +104,8 @@ static bool set_up(void)
         return false;
     if (start_settings.sample_bytes != 0)
         sampling_start(start_settings.sample_bytes, HMK_SITE_FIRST);
+    if (start_settings.free_sites)
+        recorder_charge_free_sites();
     const char *name = unwind_name();
     recording_header->unwinder = recording_string(name, text_length(name));
     if (!stacks)
