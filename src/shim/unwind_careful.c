@@ -58,7 +58,9 @@ static enum outcome step_by_rule(struct walk *walk, const struct unwind_rule *ru
         if (!read_word(walk, base + (uint64_t)(int64_t)rule->fp_offset, &fp))
             return STUCK;
     }
-    if (cfa == now.sp && ra == now.pc)
+    /* A frame further out can lie lower only on another stack. */
+    if (cfa < now.sp ? unwind_stack_holds(&walk->stacks->known[walk->stacks->current], cfa)
+                     : cfa == now.sp && ra == now.pc)
         return STUCK;
     walk->now = (struct machine_registers){ .pc = machine_code_address(ra), .sp = cfa, .fp = fp };
     walk->exact = false;
