@@ -38,7 +38,7 @@ long sys_write(int fd, const void *buffer, size_t bytes);
  * hold no data).  -EFBIG instead of the SIGXFSZ that RLIMIT_FSIZE would send to the host. */
 int sys_allocate(int fd, uint64_t offset, uint64_t bytes);
 /* Asks the file system to overwrite the (still empty) file in place.  Where writes go to new blocks (btrfs), allocated
- * space would not keep a full disk from failing a later store with SIGBUS. */
+ * space does not keep a full disk from failing a later store with SIGBUS; measured. */
 void sys_overwrite_in_place(int fd);
 int sys_memfd(const char *name);
 int sys_unlink(const char *path);
