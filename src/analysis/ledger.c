@@ -133,6 +133,18 @@ const struct ledger *ledgers_newest(const struct ledgers *ledgers)
     return ledgers->count ? &ledgers->at[ledgers->count - 1] : NULL;
 }
 
+#define CURRENT_BYTES (UINT64_C(4) << 20)
+#define CURRENT_PART 20
+
+const struct ledger *ledgers_current(const struct ledgers *ledgers, uint64_t rss_bytes)
+{
+    const struct ledger *newest = ledgers_newest(ledgers);
+    if (!newest)
+        return NULL;
+    uint64_t apart = newest->rss_bytes > rss_bytes ? newest->rss_bytes - rss_bytes : rss_bytes - newest->rss_bytes;
+    return apart <= CURRENT_BYTES || apart <= rss_bytes / CURRENT_PART ? newest : NULL;
+}
+
 const struct ledger *ledgers_at_peak(const struct ledgers *ledgers)
 {
     const struct ledger *highest = NULL;

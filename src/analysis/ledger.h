@@ -91,6 +91,8 @@ struct ledgers ledgers_read(const struct read_file *file);
 void ledgers_free(struct ledgers *ledgers);
 /* NULL when there is none. */
 const struct ledger *ledgers_newest(const struct ledgers *ledgers);
+/* The newest, when it still tells the state of a process whose RSS is now rss_bytes; else NULL. */
+const struct ledger *ledgers_current(const struct ledgers *ledgers, uint64_t rss_bytes);
 const struct ledger *ledgers_at_peak(const struct ledgers *ledgers);    /* of the highest RSS, when it was taken at one */
 
 #endif

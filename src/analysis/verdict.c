@@ -7,6 +7,7 @@
 #include "analysis/rank.h"
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define MIB (UINT64_C(1) << 20)
 
@@ -17,6 +18,8 @@
 #define LEAK_FREES 100
 #define LEAK_BLOCKS 10
 #define LEAK_BYTES MIB
+/* Memory that rises for less than this may be a program that loads its data. */
+#define LEAK_NS (UINT64_C(60) * 1000000000)
 /* Few blocks pin much when they are at most a quarter of what they hold. */
 #define PIN_LEVERAGE 4
 #define MANY_ARENAS 4
@@ -204,7 +207,8 @@ static bool judge_leak(struct judge *judge, bool rising)
     }
     if (bytes < LEAK_BYTES || bytes < (uint64_t)profile->heap.peak_bytes / 4)
         return false;
-    struct verdict_finding *finding = found(judge, VERDICT_LEAK, bytes);
+    bool sure = has_ended(profile) || profile->process.ran_ns >= LEAK_NS;
+    struct verdict_finding *finding = found(judge, sure ? VERDICT_LEAK : VERDICT_GROWTH, bytes);
     blame_site(finding, largest);
     finding->sites = sites;
     finding->step = VERDICT_STEP_LIVE;
@@ -233,10 +237,36 @@ static void judge_live(struct judge *judge)
     rank_free(&rank);
 }
 
+/* CPython maps the arenas of its objects one by one: 256 KiB up to 3.9, 1 MiB since. */
+static bool maps_python_arenas(const struct profile *profile, const struct profile_site *site)
+{
+    struct profile_frame frame;
+    if (site->kind != PROFILE_MAPPING || site->allocations == 0 || !profile_frame(profile, site->frame, &frame)
+        || frame.module == PROFILE_NO_MODULE)
+        return false;
+    const char *path = profile->modules[frame.module].path, *slash = strrchr(path, '/');
+    const char *name = slash ? slash + 1 : path;
+    uint64_t each = site->allocated_bytes / site->allocations;
+    return (strncmp(name, "python", 6) == 0 || strncmp(name, "libpython", 9) == 0)
+           && site->allocated_bytes % site->allocations == 0 && (each == MIB || each == MIB / 4);
+}
+
+static bool judge_python_arenas(struct judge *judge)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < judge->profile->site_count; i++)
+        if (maps_python_arenas(judge->profile, &judge->profile->sites[i]))
+            bytes += judge->profile->sites[i].mapped_bytes;
+    if (!noticeable(judge, bytes))
+        return false;
+    found(judge, VERDICT_PYTHON_ARENAS, bytes)->step = VERDICT_STEP_PYTHONMALLOC;
+    return bytes >= part(judge->ledger, LEDGER_MAPPED) / 2;
+}
+
 static void judge_mappings(struct judge *judge)
 {
     uint64_t bytes = part(judge->ledger, LEDGER_MAPPED);
-    if (!noticeable(judge, bytes))
+    if (judge_python_arenas(judge) || !noticeable(judge, bytes))
         return;
     struct rank rank = rank_sites(judge->profile, RANK_MAPPED, PROFILE_KINDS);
     struct verdict_finding *finding = found(judge, VERDICT_MAPPINGS, bytes);
@@ -291,11 +321,12 @@ const char *verdict_kind_name(enum verdict_kind kind)
 {
     static const char *const names[VERDICT_KINDS] = {
         [VERDICT_NOTHING] = "nothing-wrong", [VERDICT_IN_USE] = "in-use", [VERDICT_LEAK] = "leak",
-        [VERDICT_CACHE_GROWTH] = "cache-growth", [VERDICT_PINNED] = "pinned", [VERDICT_RETURNABLE] = "returnable",
+        [VERDICT_GROWTH] = "growth", [VERDICT_CACHE_GROWTH] = "cache-growth", [VERDICT_PINNED] = "pinned", [VERDICT_RETURNABLE] = "returnable",
         [VERDICT_TOP_KEPT] = "top-kept", [VERDICT_TOP_STUCK] = "top-stuck",
         [VERDICT_THREAD_ARENAS] = "thread-arenas", [VERDICT_FRAGMENTATION] = "fragmentation",
         [VERDICT_CACHED] = "cached", [VERDICT_ARENAS_HELD] = "arenas-held",
         [VERDICT_OTHER_ALLOCATOR] = "other-allocator", [VERDICT_MAPPINGS] = "mappings",
+        [VERDICT_PYTHON_ARENAS] = "python-arenas",
     };
     return names[kind];
 }
@@ -308,6 +339,7 @@ const char *verdict_step_name(enum verdict_step step)
         [VERDICT_STEP_TRIM_THRESHOLD] = "set-trim-threshold", [VERDICT_STEP_MMAP_THRESHOLD] = "set-mmap-threshold",
         [VERDICT_STEP_TCACHE] = "disable-tcache", [VERDICT_STEP_SEPARATE] = "separate-lifetimes",
         [VERDICT_STEP_UNMAP] = "unmap", [VERDICT_STEP_LEVER] = "allocator-purge",
+        [VERDICT_STEP_PYTHONMALLOC] = "set-pythonmalloc",
     };
     return names[step];
 }

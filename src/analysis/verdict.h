@@ -20,6 +20,7 @@ enum verdict_kind {
     VERDICT_NOTHING,            /* nothing wrong */
     VERDICT_IN_USE,             /* it is live; nothing to be had but by using less */
     VERDICT_LEAK,               /* allocated again and again, never freed */
+    VERDICT_GROWTH,             /* the same, but the run was too short to call it a leak: it may just be loading */
     VERDICT_CACHE_GROWTH,       /* live memory rises to the end, at sites that do free */
     VERDICT_PINNED,             /* few live blocks hold much freed memory */
     VERDICT_RETURNABLE,         /* freed, in whole pages; nobody asked for it back */
@@ -31,6 +32,7 @@ enum verdict_kind {
     VERDICT_ARENAS_HELD,        /* interpreter arenas kept by live objects */
     VERDICT_OTHER_ALLOCATOR,    /* another allocator's cache */
     VERDICT_MAPPINGS,           /* mapped by the program itself */
+    VERDICT_PYTHON_ARENAS,      /* mapped by CPython for its objects, looked at from outside */
     VERDICT_KINDS
 };
 
@@ -46,6 +48,7 @@ enum verdict_step {
     VERDICT_STEP_SEPARATE,      /* keep long-lived and short-lived blocks apart */
     VERDICT_STEP_UNMAP,         /* the mappings of `site` */
     VERDICT_STEP_LEVER,         /* that allocator's own call */
+    VERDICT_STEP_PYTHONMALLOC,  /* a run with PYTHONMALLOC=malloc sees the objects */
     VERDICT_STEPS
 };
 

@@ -57,6 +57,20 @@ static bool start_ticks(uint32_t pid, uint64_t *ticks)
     return true;
 }
 
+uint64_t process_rss(uint32_t pid)
+{
+    char path[64], line[256];
+    unsigned long long kib = 0;
+    snprintf(path, sizeof path, "/proc/%" PRIu32 "/status", pid);
+    FILE *file = fopen(path, "re");
+    while (file && fgets(line, sizeof line, file))
+        if (sscanf(line, "VmRSS: %llu kB", &kib) == 1)
+            break;
+    if (file)
+        fclose(file);
+    return kib * 1024;
+}
+
 enum process_life process_life(const struct hmk_header *header)
 {
     uint64_t here[2], ticks;

@@ -4,6 +4,7 @@
 #include "analysis/profile.h"
 #include "cli/process.h"
 #include "contract/read.h"
+#include <time.h>
 
 static enum report_life life_of(const struct read_file *file)
 {
@@ -16,6 +17,25 @@ static enum report_life life_of(const struct read_file *file)
     }
 }
 
+/* Of a running process the kernel knows more than the last sample. */
+static void ask_kernel(struct reading *reading)
+{
+    const struct hmk_header *header = read_header(reading->file);
+    struct timespec now;
+    uint64_t rss_bytes = process_rss(header->pid);
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    uint64_t now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    if (rss_bytes == 0 || now_ns < header->start_ns)
+        return;
+    reading->profile->rss.last_bytes = rss_bytes;
+    reading->profile->rss.last_ns = reading->profile->process.ran_ns = now_ns - header->start_ns;
+    if (rss_bytes > reading->profile->rss.peak_bytes) {
+        reading->profile->rss.peak_bytes = rss_bytes;
+        reading->profile->rss.peak_ns = reading->profile->rss.last_ns;
+    }
+}
+
 bool reading_open(struct reading *reading, const char *path, struct read_error *error)
 {
     reading->file = read_open(path, error);
@@ -24,10 +44,13 @@ bool reading_open(struct reading *reading, const char *path, struct read_error *
     reading->profile = profile_new(reading->file);
     reading->ledgers = ledgers_read(reading->file);
     reading->history = history_read(reading->file);
-    reading->verdict = verdict_find(reading->profile, ledgers_newest(&reading->ledgers), &reading->history);
-    reading->report = (struct report){ .profile = reading->profile, .ledgers = &reading->ledgers,
-                                       .history = &reading->history, .verdict = &reading->verdict,
-                                       .life = life_of(reading->file) };
+    enum report_life life = life_of(reading->file);
+    if (life == REPORT_RUNNING)
+        ask_kernel(reading);
+    const struct ledger *current = ledgers_current(&reading->ledgers, reading->profile->rss.last_bytes);
+    reading->verdict = verdict_find(reading->profile, current, &reading->history);
+    reading->report = (struct report){ .profile = reading->profile, .ledgers = &reading->ledgers, .current = current,
+                                       .history = &reading->history, .verdict = &reading->verdict, .life = life };
     return true;
 }
 

@@ -43,7 +43,7 @@ static void put_others(struct strbuf *out, const struct verdict_finding *finding
 static void put_pin(struct strbuf *out, const struct report *report, const struct sites_view *view,
                     const struct verdict_finding *finding)
 {
-    const struct ledger *ledger = ledgers_newest(report->ledgers);
+    const struct ledger *ledger = report->current;
     bool on_top = false, cached = false;
     char gain[UNITS_BYTES];
 
@@ -71,7 +71,7 @@ static void put_pin(struct strbuf *out, const struct report *report, const struc
 void findings_sentence(struct strbuf *out, const struct report *report, const struct sites_view *view,
                        const struct verdict_finding *finding)
 {
-    const struct ledger *ledger = ledgers_newest(report->ledgers);
+    const struct ledger *ledger = report->current;
     char a[UNITS_BYTES];
 
     size(a, finding->bytes);
@@ -87,6 +87,13 @@ void findings_sentence(struct strbuf *out, const struct report *report, const st
         break;
     case VERDICT_LEAK:
         strbuf_printf(out, "%s never freed, most by ", a);
+        put_where(out, view, finding);
+        strbuf_put(out, ": ");
+        put_blocks(out, finding);
+        put_others(out, finding);
+        break;
+    case VERDICT_GROWTH:
+        strbuf_printf(out, "live memory grew to the end; %s were not freed so far, most by ", a);
         put_where(out, view, finding);
         strbuf_put(out, ": ");
         put_blocks(out, finding);
@@ -136,6 +143,10 @@ void findings_sentence(struct strbuf *out, const struct report *report, const st
             strbuf_put(out, ", most by ");
             put_where(out, view, finding);
         }
+        break;
+    case VERDICT_PYTHON_ARENAS:
+        strbuf_printf(out, "%s are arenas of Python objects, live ones and freed slots between them; malloc_trim cannot "
+                      "reach them", a);
         break;
     case VERDICT_KINDS:
         break;
@@ -196,6 +207,9 @@ void findings_step(struct strbuf *out, const struct report *report, const struct
         break;
     case VERDICT_STEP_LEVER:
         strbuf_put(out, "that allocator's own purge; heapmark trim uses it where it knows it");
+        break;
+    case VERDICT_STEP_PYTHONMALLOC:
+        strbuf_put(out, "a run with PYTHONMALLOC=malloc shows every object: who made it, and what it holds");
         break;
     case VERDICT_STEP_NONE:
     case VERDICT_STEPS:

@@ -145,7 +145,7 @@ static void put_parts(struct strbuf *out, const struct report *report, const str
     strbuf_free(&remark);
 }
 
-/* Without a census only what was counted is known. */
+/* Without a census of this state only what was counted is known. */
 static void put_parts_uncounted(struct strbuf *out, const struct report *report)
 {
     const struct profile *profile = report->profile;
@@ -157,7 +157,8 @@ static void put_parts_uncounted(struct strbuf *out, const struct report *report)
     put_part(out, "live blocks", live, profile->rss.last_bytes, remark.text);
     if (rss > live + self)
         put_part(out, "everything else", rss - live - self, profile->rss.last_bytes,
-                 "held, mappings, code: no census told them apart");
+                 report->ledgers->count ? "held, mappings, code: not told apart since the last census"
+                                        : "held, mappings, code: no census told them apart");
     put_part(out, "heapmark itself", self, profile->rss.last_bytes, "");
     strbuf_free(&remark);
 }
@@ -210,7 +211,7 @@ static void put_findings(struct strbuf *out, const struct report *report, const 
 
 void overview_verdict(struct strbuf *out, const struct report *report, const struct sites_view *view)
 {
-    const struct ledger *ledger = ledgers_newest(report->ledgers);
+    const struct ledger *ledger = report->current;
     put_rss(out, report, view, ledger);
     if (ledger)
         put_parts(out, report, ledger);
@@ -375,8 +376,8 @@ static void put_phases(struct strbuf *out, const struct report *report, const st
     strbuf_char(out, '\n');
     for (size_t i = 0; i < history->phase_count; i++) {
         const struct history_phase *phase = &history->phases[i];
-        strbuf_printf(out, "%9s %9s %12s %12s %12s  %*s", units_duration(a, phase->begin_ns),
-                      units_duration(b, phase->end_ns > phase->begin_ns ? phase->end_ns - phase->begin_ns : 0),
+        strbuf_printf(out, "%9s %9s %12s %12s %12s  %*s", units_elapsed(a, phase->begin_ns),
+                      units_elapsed(b, phase->end_ns > phase->begin_ns ? phase->end_ns - phase->begin_ns : 0),
                       units_size(c, phase->live_end_bytes), units_size(d, phase->live_peak_bytes),
                       phase->rss_peak_bytes ? units_size(e, (int64_t)phase->rss_peak_bytes) : "-",
                       (int)(phase->depth < 10 ? phase->depth : 10) * 2, "");
@@ -401,7 +402,7 @@ static void put_trims(struct strbuf *out, const struct report *report, const str
     strbuf_char(out, '\n');
     for (size_t i = 0; i < history->trim_count; i++) {
         const struct history_trim *trim = &history->trims[i];
-        strbuf_printf(out, "%9s %12s %12s %12s %9s\n", units_duration(a, trim->time_ns),
+        strbuf_printf(out, "%9s %12s %12s %12s %9s\n", units_elapsed(a, trim->time_ns),
                       units_size(b, (int64_t)trim->rss_before_bytes), units_size(c, (int64_t)trim->forecast_bytes),
                       units_size(d, (int64_t)(trim->rss_before_bytes - trim->rss_after_bytes)),
                       units_duration(e, trim->duration_ns));
@@ -436,6 +437,17 @@ static void doubt_count(struct strbuf *out, const struct sites_view *view, bool 
     strbuf_free(&text);
 }
 
+static void doubt_age(struct strbuf *text, const struct report *report, const struct ledger *ledger)
+{
+    char a[UNITS_BYTES], b[UNITS_BYTES];
+    uint64_t ran_ns = report->profile->process.ran_ns;
+    strbuf_printf(text, "the last census was taken %s %s, when RSS was %s",
+                  units_duration(a, ran_ns > ledger->time_ns ? ran_ns - ledger->time_ns : 0),
+                  report->life == REPORT_RUNNING ? "ago" : "before the end", units_size(b, (int64_t)ledger->rss_bytes));
+    if (report->life == REPORT_RUNNING)
+        strbuf_printf(text, "; heapmark snapshot %" PRIu32 " takes one now", report->profile->process.pid);
+}
+
 static void doubt_ledger(struct strbuf *out, const struct report *report, const struct sites_view *view, bool *any)
 {
     const struct ledger *ledger = ledgers_newest(report->ledgers);
@@ -446,9 +458,8 @@ static void doubt_ledger(struct strbuf *out, const struct report *report, const 
         doubt(out, view, any, "no census was taken: held memory and its causes are unknown");
         return;
     }
-    if (report->life == REPORT_KILLED && report->profile->process.ran_ns > ledger->time_ns + 1000000000) {
-        strbuf_printf(&text, "the census was taken %s before the process was killed",
-                      units_duration(a, report->profile->process.ran_ns - ledger->time_ns));
+    if (!report->current) {
+        doubt_age(&text, report, ledger);
         doubt(out, view, any, text.text);
     }
     if (ledger->moving)

@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 struct history;
+struct ledger;
 struct ledgers;
 struct names;
 struct profile;
@@ -28,6 +29,7 @@ enum report_life {
 struct report {
     const struct profile *profile;
     const struct ledgers *ledgers;
+    const struct ledger *current;       /* the one of them that tells the present state; NULL: none does */
     const struct history *history;
     const struct verdict *verdict;
     enum report_life life;

@@ -519,6 +519,10 @@ void report_json(const struct report *report, const struct report_options *optio
     put_sum(json, "mappings", &profile->sum[PROFILE_MAPPING], NULL);
     put_sum(json, "breaks", &profile->sum[PROFILE_BREAK], NULL);
     put_verdict(&writer);
+    if (report->current)
+        json_int(json, "current_ledger", report->current - report->ledgers->at);
+    else
+        json_null(json, "current_ledger");
     json_open(json, "ledgers", '[');
     for (size_t i = 0; i < report->ledgers->count; i++)
         put_ledger(json, &report->ledgers->at[i]);

@@ -14,17 +14,19 @@
 #include "viewer/units.h"
 #include <stdlib.h>
 
-/* The tables of the default report.  A table without rows is not printed. */
+/* The tables of the overview.  A table without rows, or of less than `least` in all, is not printed. */
+#define MIB (INT64_C(1) << 20)
 static const struct {
     enum rank_key key;
     enum profile_kind kind;
     size_t rows;
+    int64_t least;
 } overview_tables[] = {
-    { RANK_HELD, PROFILE_HEAP, 5 },
-    { RANK_PEAK, PROFILE_HEAP, 5 },
-    { RANK_LIVE, PROFILE_HEAP, 5 },
-    { RANK_MAPPED, PROFILE_KINDS, 3 },
-    { RANK_COUNT, PROFILE_HEAP, 3 },
+    { RANK_HELD, PROFILE_HEAP, 5, MIB },
+    { RANK_PEAK, PROFILE_HEAP, 5, 0 },
+    { RANK_LIVE, PROFILE_HEAP, 5, 0 },
+    { RANK_MAPPED, PROFILE_KINDS, 3, MIB },
+    { RANK_COUNT, PROFILE_HEAP, 3, 0 },
 };
 #define OVERVIEW_TABLES (sizeof overview_tables / sizeof *overview_tables)
 #define OVERVIEW_LINES 3
@@ -56,8 +58,8 @@ static void put_title(struct strbuf *title, const struct report *report, enum ra
         strbuf_put(title, "Sites by their own peak, each at its own moment");
         break;
     case RANK_HELD:
-        strbuf_printf(title, "Held, by whose freed blocks were there last: %s",
-                      units_size(a, (int64_t)heap->held_bytes));
+        strbuf_printf(title, "Held, by whose freed blocks were there last: %s%s",
+                      units_size(a, (int64_t)heap->held_bytes), report->current ? "" : " at the last census");
         break;
     case RANK_TOTAL:
         strbuf_printf(title, "Allocated in total: %s in %s", units_size(a, (int64_t)heap->allocated_bytes),
@@ -110,9 +112,11 @@ static struct tables prepare(const struct report *report, const struct sites_vie
 
     if (sort != RANK_KEYS)
         add_table(&tables, view, sort, sort == RANK_MAPPED ? PROFILE_KINDS : PROFILE_HEAP, SORTED_ROWS, SORTED_LINES);
-    for (size_t i = 0; sort == RANK_KEYS && i < OVERVIEW_TABLES; i++)
+    for (size_t i = 0; sort == RANK_KEYS && i < OVERVIEW_TABLES; i++) {
         add_table(&tables, view, overview_tables[i].key, overview_tables[i].kind, overview_tables[i].rows,
                   OVERVIEW_LINES);
+        sites_table_cut(tables.at[i], overview_tables[i].least);
+    }
     for (size_t i = 0; ledger && i < ledger->pin_count; i++)
         names_want(view->names, profile->sites[ledger->pins[i].site].frame, NAMES_ALL);
     want_verdict(report, view);

@@ -34,6 +34,7 @@ struct sites_table {
     const struct sites_view *view;
     enum rank_key key;
     size_t limit;
+    int64_t least_total, least_value;   /* see sites_table_cut */
     unsigned lines;
     size_t frames;                      /* of each stack that are looked at */
     struct rank rank;
@@ -270,6 +271,12 @@ struct sites_table *sites_table_new(const struct sites_view *view, enum rank_key
     return table;
 }
 
+void sites_table_cut(struct sites_table *table, int64_t least)
+{
+    table->least_total = least;
+    table->least_value = table->rank.total / 200;
+}
+
 void sites_table_free(struct sites_table *table)
 {
     if (!table)
@@ -316,7 +323,7 @@ static void put_numbers(struct strbuf *out, const struct sites_table *table, con
     case RANK_TOTAL:
     case RANK_TEMPORARY: units_count(extra, (int64_t)group->allocations); break;
     case RANK_COUNT: units_size(extra, (int64_t)group->allocated_bytes); break;
-    case RANK_OWN_PEAK: units_duration(part, group->site->own_peak_ns); /* fall through */
+    case RANK_OWN_PEAK: units_elapsed(part, group->site->own_peak_ns); /* fall through */
     default: units_size(extra, group->live_bytes); break;
     }
     strbuf_printf(out, "%11s %8s %11s  ", value, part, extra);
@@ -368,7 +375,7 @@ void sites_table_put(struct strbuf *out, struct sites_table *table, const char *
     bool alone = table->view->options->full || table->key == RANK_OWN_PEAK;
     size_t rows;
 
-    if (table->groups.count == 0)
+    if (table->groups.count == 0 || table->rank.total < table->least_total)
         return;
     if (!alone)
         merge_alike(table);
@@ -381,6 +388,8 @@ void sites_table_put(struct strbuf *out, struct sites_table *table, const char *
     strbuf_char(out, '\n');
     for (rows = 0; rows < table->groups.count && rows < table->limit; rows++) {
         struct group *group = &table->groups.at[rows];
+        if (rows > 0 && group->value < table->least_value)
+            break;
         if (!group->text)
             group->text = stack_text(table, group->site);
         put_row(out, table, group);

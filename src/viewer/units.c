@@ -70,6 +70,19 @@ char *units_duration(char *buffer, uint64_t ns)
     return buffer;
 }
 
+char *units_elapsed(char *buffer, uint64_t ns)
+{
+    uint64_t seconds = ns / 1000000000u;
+    unsigned minutes = (unsigned)(seconds / 60 % 60), rest = (unsigned)(seconds % 60);
+    if (ns < 99950000000)
+        return units_duration(buffer, ns);
+    if (seconds < 3600)
+        snprintf(buffer, UNITS_BYTES, "%u:%02u", minutes, rest);
+    else
+        snprintf(buffer, UNITS_BYTES, "%" PRIu64 ":%02u:%02u", seconds / 3600, minutes, rest);
+    return buffer;
+}
+
 char *units_percent(char *buffer, int64_t part, int64_t whole)
 {
     if (whole <= 0) {
@@ -79,7 +92,7 @@ char *units_percent(char *buffer, int64_t part, int64_t whole)
     double percent = 100.0 * (double)part / (double)whole;
     if (part == 0)
         memcpy(buffer, "0 %", 4);
-    else if (percent > 0 && percent < 0.1)
+    else if (percent > -0.1 && percent < 0.1)
         memcpy(buffer, "<0.1 %", 7);
     else
         snprintf(buffer, UNITS_BYTES, percent < 9.95 && percent > -9.95 ? "%.1f %%" : "%.0f %%", percent);

@@ -38,8 +38,8 @@ static void report_all(const struct read_file *file)
     struct ledgers ledgers = ledgers_read(file);
     struct history history = history_read(file);
     struct verdict verdict = verdict_find(profile, ledgers_newest(&ledgers), &history);
-    struct report report = { .profile = profile, .ledgers = &ledgers, .history = &history, .verdict = &verdict,
-                             .life = REPORT_KILLED };
+    struct report report = { .profile = profile, .ledgers = &ledgers, .current = ledgers_newest(&ledgers),
+                             .history = &history, .verdict = &verdict, .life = REPORT_KILLED };
     struct report_options options = { .sort = RANK_KEYS, .width = 100 };
     report_text(&report, &options, nowhere());
     report_json(&report, &options, nowhere());

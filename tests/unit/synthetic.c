@@ -294,17 +294,18 @@ void synthetic_leak(struct synthetic *s)
 
     s->live.heap = (struct hmk_heap){ .live_bytes = (int64_t)MIB(64), .live_blocks = 65536,
                                       .peak_bytes = (int64_t)MIB(64), .peak_blocks = 65536,
-                                      .peak_ns = START_NS + 10 * SECOND, .epoch = 9, .rising = 1 };
+                                      .peak_ns = START_NS + 100 * SECOND, .epoch = 9, .rising = 1 };
     count(s, leak, 65536, MIB(64), 0, 0, 0, 0);
     count(s, work, 500000, MIB(500), 500000, MIB(500), 0, 0);
     s->live.state = HMK_STATE_RUNNING;
     s->live.end_ns = 0;
+    s->live.last_ns = START_NS + 100 * SECOND;
     s->live.exit_status = -1;
     s->live.rss_last_bytes = s->live.rss_peak_bytes = MIB(80);
-    s->live.rss_peak_ns = START_NS + 10 * SECOND;
+    s->live.rss_peak_ns = START_NS + 100 * SECOND;
     s->live.self_bytes = MIB(10);
     for (uint64_t at = 0; at < 64; at++)
-        synthetic_sample(s, at * 150, (int64_t)MIB(at + 1), MIB(at + 17));
+        synthetic_sample(s, at * 1500, (int64_t)MIB(at + 1), MIB(at + 17));
 }
 
 /* A block's life seen by two threads: the first allocates, the second frees most. */

@@ -388,6 +388,39 @@ START_TEST(mappings_and_use_and_nothing)
 }
 END_TEST
 
+START_TEST(pythons_arenas_are_known_by_their_size)
+{
+    for (uint64_t odd = 0; odd < 2; odd++) {
+        struct synthetic s;
+        struct hmk_census census = census_of(&s);
+        uint32_t python = synthetic_module(&s, "/usr/bin/python3.11", 0);
+        uint32_t site = synthetic_site(&s, synthetic_frame(&s, 0, python, 32), HMK_KIND_MAPPING);
+        *synthetic_cell(&s, 0, site) = (struct hmk_cell){ .allocations = 170,
+                                                          .allocated_bytes = (uint64_t)MIB(170) + odd };
+        struct hmk_census_row row = { .site = site, .mapped_bytes = (uint64_t)MIB(170) };
+        census.mapped_bytes = (uint64_t)MIB(170);
+        census.row_first = synthetic_add(&s, HMK_CENSUS_ROWS, &row);
+        census.row_count = 1;
+        ck_assert_int_eq(judged(&s, &census), odd ? VERDICT_MAPPINGS : VERDICT_PYTHON_ARENAS);
+        forget();
+    }
+}
+END_TEST
+
+START_TEST(a_census_is_current_while_rss_is_near_it)
+{
+    struct synthetic s;
+    synthetic_pinned(&s);
+    analyse(&s);
+    const struct ledger *newest = ledgers_newest(&ledgers);
+    ck_assert_ptr_eq(ledgers_current(&ledgers, (uint64_t)MIB(900)), newest);
+    ck_assert_ptr_eq(ledgers_current(&ledgers, (uint64_t)MIB(940)), newest);
+    ck_assert_ptr_null(ledgers_current(&ledgers, (uint64_t)MIB(950)));
+    ck_assert_ptr_null(ledgers_current(&ledgers, (uint64_t)MIB(10)));
+    forget();
+}
+END_TEST
+
 START_TEST(growth_to_the_end_is_a_leak_or_a_cache)
 {
     struct synthetic s;
@@ -396,6 +429,13 @@ START_TEST(growth_to_the_end_is_a_leak_or_a_cache)
     ck_assert_int_eq(verdict.finding[0].kind, VERDICT_LEAK);
     ck_assert_uint_eq(verdict.finding[0].site, FIRST);
     ck_assert_uint_eq(verdict.finding[0].site_blocks, 65536);
+    forget();
+
+    /* As much, in ten seconds. */
+    synthetic_leak(&s);
+    s.live.last_ns = 1010 * SECOND;
+    analyse(&s);
+    ck_assert_int_eq(verdict.finding[0].kind, VERDICT_GROWTH);
     forget();
 
     synthetic_leak(&s);
@@ -463,6 +503,8 @@ int main(void)
     tcase_add_test(tests, held_memory_is_judged_by_its_cause);
     tcase_add_test(tests, pins_of_pages_are_named_when_they_are_few);
     tcase_add_test(tests, mappings_and_use_and_nothing);
+    tcase_add_test(tests, pythons_arenas_are_known_by_their_size);
+    tcase_add_test(tests, a_census_is_current_while_rss_is_near_it);
     tcase_add_test(tests, growth_to_the_end_is_a_leak_or_a_cache);
     tcase_add_test(tests, a_hundred_thousand_sites);
     suite_add_tcase(suite, tests);

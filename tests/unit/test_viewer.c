@@ -54,6 +54,9 @@ START_TEST(durations)
     ck_assert_str_eq(units_duration(buffer, 38200000000), "38.2 s");
     ck_assert_str_eq(units_duration(buffer, 723000000000), "12 min 03 s");
     ck_assert_str_eq(units_duration(buffer, 11520000000000), "3 h 12 min");
+    ck_assert_str_eq(units_elapsed(buffer, 38200000000), "38.2 s");
+    ck_assert_str_eq(units_elapsed(buffer, 723900000000), "12:03");
+    ck_assert_str_eq(units_elapsed(buffer, 11525000000000), "3:12:05");
     ck_assert_str_eq(units_duration(buffer, UINT64_MAX), "5124095 h 34 min");
 }
 END_TEST
