@@ -91,13 +91,17 @@ static void note_status(int status, void *unused)
         HMK_SET(recording_live->exit_status, status);
 }
 
+/*
+ * In two steps.  The recording begins with the first event of the process, which may come from another library's
+ * constructor before ours runs; so that step calls nothing that takes a lock of libc's.  Our constructor does the rest:
+ * the helper library, the signal handler, on_exit.
+ */
+static enum { NOT_BEGUN, BEGINNING, BEGUN, REFUSED } stage;
+
 static bool set_up(void)
 {
     static unsigned char scratch[MODULE_SCRATCH];
-    char directory[4096];
-    own_directory(directory, sizeof directory);
-    bool stacks = directory[0] != 0 && unwind_libunwind_open(directory);
-    stacks = unwind_init(&start_settings) && stacks;
+    bool stacks = unwind_init(&start_settings);
     start_is_glibc = real_is_glibc();
     blockmap_init(start_is_glibc);
     if (!recording_open(&start_settings, environ) || !thread_init() || !stack_init((uint32_t)start_settings.verify) || !module_init(scratch))
@@ -109,37 +113,83 @@ static bool set_up(void)
     const char *name = unwind_name();
     recording_header->unwinder = recording_string(name, text_length(name));
     if (!stacks)
-        recording_event(HMK_EVENT_DEGRADED, 0, 0, 0, 0, "no stacks: libheapmark-unwind.so could not be opened");
+        recording_event(HMK_EVENT_DEGRADED, 0, 0, 0, 0, "no stacks: no memory for the unwinder");
     return true;
 }
 
-__attribute__((constructor)) static void begin(void)
+static void begin(const char *complaint)
 {
-    char complaint[512];
-    if (!real_init())
-        return;
-    settings_read(&start_settings, environ, complaint, sizeof complaint);
+    stage = REFUSED;
     complain(complaint);
     if (start_settings.disabled || (start_settings.children != SETTINGS_CHILDREN_ALL && parent_is_profiled()))
         return;
     owner_pid = sys_getpid();
+    stage = BEGINNING;
     bool ready = set_up();
     complain(recording_problem());
-    if (!ready)
+    if (!ready) {
+        stage = REFUSED;
         return;
+    }
     if (complaint[0] != 0)
         recording_event(HMK_EVENT_DEGRADED, 0, 0, 0, 0, complaint);
     if (recording_problem()[0] != 0)
         recording_event(HMK_EVENT_DEGRADED, 0, 0, 0, 0, recording_problem());
-    on_exit(note_status, NULL);
     recording_event(HMK_EVENT_START, 0, 0, 0, 0, NULL);
     timeline_init(start_settings.timeline_ms * 1000000u);
     overhead_init(start_settings.budget, start_settings.sample_bytes);
     timeline_now();
     survey_init(environ);
-    lever_init();
-    control_init(start_settings.signal != 0);
+    stage = BEGUN;
     thread_open_gate();
+}
+
+bool start_early(void)
+{
+    char complaint[512];
+    if (stage != NOT_BEGUN || environ == NULL)
+        return false;
+    settings_read(&start_settings, environ, complaint, sizeof complaint);
+    if (start_settings.unwinder == SETTINGS_UNWINDER_LIBUNWIND)
+        return false;       /* it needs the helper library, which only our constructor may open */
+    begin(complaint);
+    return stage == BEGUN;
+}
+
+/* What the loader allocates for us is not the host's. */
+static bool ask_loader(void)
+{
+    char directory[4096];
+    struct thread *thread = stage == BEGUN ? thread_current() : NULL;
+    own_directory(directory, sizeof directory);
+    if (thread != NULL)
+        thread->busy = THREAD_OWN_WORK;
+    bool opened = directory[0] != 0 && unwind_libunwind_open(directory);
+    lever_init();
+    if (thread != NULL)
+        thread->busy = 0;
+    return opened;
+}
+
+__attribute__((constructor)) static void complete(void)
+{
+    char complaint[512];
+    if (!real_init())
+        return;
+    if (stage == NOT_BEGUN) {
+        settings_read(&start_settings, environ, complaint, sizeof complaint);
+        if (start_settings.unwinder != SETTINGS_UNWINDER_LIBUNWIND)
+            begin(complaint);
+    }
+    bool helper = stage != REFUSED && ask_loader();
+    if (stage == NOT_BEGUN)
+        begin(complaint);
+    if (stage != BEGUN)
+        return;
+    if (!helper)
+        recording_event(HMK_EVENT_DEGRADED, 0, 0, 0, 0, "no help with odd stacks: libheapmark-unwind.so could not be opened");
+    on_exit(note_status, NULL);
+    control_init(start_settings.signal != 0);
 }
 
 /* ---- end ---------------------------------------------------------------------------------------- */

@@ -11,6 +11,9 @@
 extern struct settings start_settings;
 extern bool start_is_glibc;                 /* the blocks are glibc's: chunk headers may be read */
 
+/* The gate is shut and an event came: begins the recording when it is the first event of the process, ahead of our
+ * constructor.  False: not now, or not at all. */
+bool start_early(void);
 /* This process (not a vfork child that runs in its memory) owns the recording. */
 bool start_is_owner(void);
 /* The last words: peak of RSS, last sample, census at the end, state.  Safe to call on several ways out; the first one counts. */

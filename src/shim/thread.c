@@ -9,6 +9,7 @@
 #include "shim/sampling.h"
 #include "shim/spin.h"
 #include "shim/stack.h"
+#include "shim/start.h"
 #include "shim/unwind.h"
 
 #include <errno.h>
@@ -203,8 +204,11 @@ struct thread *thread_of_handler(void)
 __attribute__((cold, noinline)) struct thread *thread_enter_slow(void)
 {
     uint32_t *gate = thread_gate;
-    if (gate == &closed_gate)
-        return NULL;
+    if (gate == &closed_gate) {
+        if (!start_early())
+            return NULL;
+        gate = thread_gate;
+    }
     if (*gate != 1) {
         if (thread_self != NULL && thread_self->busy)
             return NULL;    /* forked from a signal handler inside a hook: settle at the next event */
@@ -216,7 +220,8 @@ __attribute__((cold, noinline)) struct thread *thread_enter_slow(void)
     if (thread == NULL)
         return NULL;
     if (thread->busy) {
-        HMK_SET(recording_live->lost_reentrant, recording_live->lost_reentrant + 1);
+        if (thread->busy != THREAD_OWN_WORK)
+            HMK_SET(recording_live->lost_reentrant, recording_live->lost_reentrant + 1);
         return NULL;
     }
     thread->busy = 1;

@@ -29,9 +29,10 @@ enum thread_pending {
 
 #define THREAD_CELL_PAGES (HMK_SITE_LIMIT / HMK_CELLS_PER_PAGE)
 #define THREAD_DEFERRED 16
+#define THREAD_OWN_WORK 2               /* in a libc call of ours that allocates: not the host's, and no loss */
 
 struct thread {
-    uint32_t busy;                      /* in a hook; only the thread itself (or its signal handler) looks */
+    uint32_t busy;                      /* in a hook, or THREAD_OWN_WORK; only the thread itself (or its handler) looks */
     uint32_t passing;                   /* inside real functions that a hook passed on unrecorded (sampled mode) */
     int32_t tid;                        /* 0: the slot is free */
     int32_t countdown;                  /* events until the clock is looked at */
