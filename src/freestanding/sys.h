@@ -33,7 +33,9 @@ int sys_close(int fd);
 int sys_move_fd(int fd);
 long sys_read(int fd, void *buffer, size_t bytes);
 long sys_pread(int fd, void *buffer, size_t bytes, uint64_t offset);
-long sys_write(int fd, const void *buffer, size_t bytes);
+/* For a sentence to the user on a descriptor that is the host's: neither blocks nor lets SIGPIPE or SIGXFSZ reach the
+ * host, whose end either would be.  What cannot be written at once is dropped. */
+void sys_say(int fd, const void *buffer, size_t bytes);
 /* Gives a range of a file its blocks on the disk: fallocate(2), or writing zeros where unsupported (so the range must
  * hold no data).  -EFBIG instead of the SIGXFSZ that RLIMIT_FSIZE would send to the host. */
 int sys_allocate(int fd, uint64_t offset, uint64_t bytes);

@@ -81,7 +81,7 @@ static void complain(const char *sentence)
     text_put(&text, "heapmark: ");
     text_put(&text, sentence);
     text_char(&text, '\n');
-    sys_write(2, line, text.used);
+    sys_say(2, line, text.used);
 }
 
 static void note_status(int status, void *unused)

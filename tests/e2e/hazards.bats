@@ -100,6 +100,28 @@ load helper
     done
 }
 
+@test "a complaint is lost rather than harm its host: closed pipe, full pipe, file size limit, closed descriptor" {
+    "$programs/counts" 1000 >bare
+    export HEAPMARK_OUT=$work/absent/%e.hmk
+    status=0
+    { sleep 0.2; profiled "$programs/counts" 1000 >out || echo "status $?" >&3; } 3>status 2> >(:)
+    diff bare out
+    equal "status" "" "$(cat status)"
+    mkfifo pipe
+    exec 4<>pipe
+    /usr/bin/python3 -c 'import os; os.set_blocking(4, False)
+try:
+    while True: os.write(4, b"x" * 512)
+except BlockingIOError: os.set_blocking(4, True)'
+    timeout 10 env LD_PRELOAD="$shim" "$programs/counts" 1000 >out 2>&4
+    diff bare out
+    exec 4>&-
+    (ulimit -f 0 && profiled "$programs/counts" 1000 2>err) | cat >out
+    diff bare out
+    profiled "$programs/counts" 1000 >out 2>&-
+    diff bare out
+}
+
 @test "RLIMIT_FSIZE: no SIGXFSZ, the same output" {
     "$programs/counts" 50000 >bare
     for blocks in 400 40 0; do
