@@ -34,7 +34,7 @@ def read_dump():
 
 def mangled(symbol, name):
     """C++ names are compared by their unqualified part."""
-    return symbol == name or re.search(rf"(?<![0-9]){len(name)}{re.escape(name)}(?![a-z0-9_])", symbol) is not None \
+    return symbol == name or re.search(rf"{len(name)}{re.escape(name)}(?![a-z0-9_])", symbol) is not None \
         if symbol.startswith("_Z") else symbol == name
 
 
