@@ -75,7 +75,8 @@ struct profile_site {
     uint64_t own_peak_ns;
     /* of the newest complete census; 0 without one */
     uint64_t held_bytes, held_page_bytes;
-    uint64_t pin_sole_bytes, pin_share_bytes;
+    uint64_t pin_sole_bytes;    /* held bytes on pages whose live blocks are all of this site */
+    uint64_t pin_share_bytes;   /* those, and a share by live bytes on pages with other sites' blocks */
     uint64_t mapped_bytes;
 };
 

@@ -35,7 +35,7 @@ int64_t rank_value(const struct profile_site *site, enum rank_key key)
     case RANK_COUNT: return (int64_t)site->allocations;
     case RANK_TEMPORARY: return (int64_t)site->temporary;
     case RANK_MAPPED: return (int64_t)site->mapped_bytes;
-    case RANK_PINNED: return (int64_t)(site->pin_sole_bytes + site->pin_share_bytes);
+    case RANK_PINNED: return (int64_t)site->pin_share_bytes;
     default: return 0;
     }
 }

@@ -72,6 +72,13 @@ static void blame_pin(struct verdict_finding *finding, const struct ledger_pin *
     finding->sites = 1;
 }
 
+static void blame_site(struct verdict_finding *finding, const struct profile_site *site)
+{
+    finding->site = site->id;
+    finding->site_blocks = site->live_blocks > 0 ? (uint64_t)site->live_blocks : 0;
+    finding->site_bytes = site->live_bytes > 0 ? (uint64_t)site->live_bytes : 0;
+}
+
 /* Whole pages that malloc_trim(0) returns: who stands in the way of their going by themselves? */
 static void judge_returnable(struct judge *judge)
 {
@@ -98,6 +105,18 @@ static void judge_returnable(struct judge *judge)
     }
 }
 
+/* Without ranked sets of pins: the site whose blocks share the most held bytes, and what they hold alone. */
+static void blame_largest_sharer(const struct judge *judge, struct verdict_finding *finding)
+{
+    struct rank rank = rank_sites(judge->profile, RANK_PINNED, PROFILE_HEAP);
+    if (rank.count > 0) {
+        blame_site(finding, rank.sites[0]);
+        finding->gain_bytes = rank.sites[0]->pin_sole_bytes;
+    }
+    finding->sites = 1;
+    rank_free(&rank);
+}
+
 /* Free bytes between live blocks.  Sets of pins that hold half of it and are small beside it can be named;
  * otherwise it is the pattern of the whole program. */
 static void judge_shared_pages(struct judge *judge)
@@ -117,13 +136,21 @@ static void judge_shared_pages(struct judge *judge)
         sets++;
     }
     const struct ledger_pin *pin = first_pin(ledger, false);
-    bool few = pin && gain >= bytes / 2 && in_the_way <= gain / PIN_LEVERAGE;
-    struct verdict_finding *finding = found(judge, few ? VERDICT_PINNED : VERDICT_FRAGMENTATION, bytes);
-    if (pin)
-        blame_pin(finding, pin);
-    finding->sites = sets;
-    finding->step = few ? VERDICT_STEP_FREE : VERDICT_STEP_SEPARATE;
-    finding->step_bytes = few ? pin->gain_bytes : 0;
+    struct verdict_finding blamed = { .site = VERDICT_NO_SITE };
+    if (pin) {
+        blame_pin(&blamed, pin);
+        blamed.sites = sets;
+    } else {
+        blame_largest_sharer(judge, &blamed);
+        gain = blamed.gain_bytes;
+        in_the_way = blamed.site_bytes;
+    }
+    bool few = gain >= bytes / 2 && in_the_way <= gain / PIN_LEVERAGE;
+    blamed.kind = few ? VERDICT_PINNED : VERDICT_FRAGMENTATION;
+    blamed.bytes = bytes;
+    blamed.step = few ? VERDICT_STEP_FREE : VERDICT_STEP_SEPARATE;
+    blamed.step_bytes = few ? blamed.gain_bytes : 0;
+    *found(judge, blamed.kind, bytes) = blamed;
 }
 
 static void judge_stuck(struct judge *judge)
@@ -177,13 +204,6 @@ static bool never_frees(const struct profile_site *site)
 static bool has_ended(const struct profile *profile)
 {
     return profile->process.state == PROFILE_EXITED || profile->process.state == PROFILE_EXITED_FAST;
-}
-
-static void blame_site(struct verdict_finding *finding, const struct profile_site *site)
-{
-    finding->site = site->id;
-    finding->site_blocks = site->live_blocks > 0 ? (uint64_t)site->live_blocks : 0;
-    finding->site_bytes = site->live_bytes > 0 ? (uint64_t)site->live_bytes : 0;
 }
 
 /* Sites that allocated again and again, freed nothing and stand at their maximum. */
@@ -280,6 +300,16 @@ static void judge_mappings(struct judge *judge)
     rank_free(&rank);
 }
 
+static void judge_untold(struct judge *judge)
+{
+    int64_t live = judge->profile->sum[PROFILE_HEAP].live_bytes;
+    uint64_t told = live > 0 ? (uint64_t)live : 0;
+    uint64_t bytes = judge->program_rss > told ? judge->program_rss - told : 0;
+    /* Code and stacks are always among it. */
+    if (noticeable(judge, bytes) && bytes >= judge->program_rss / 2)
+        found(judge, VERDICT_UNTOLD, bytes)->step = VERDICT_STEP_SNAPSHOT;
+}
+
 /* ---- the order of what matters ------------------------------------------------------------------ */
 
 static uint64_t weight(const struct verdict_finding *finding)
@@ -309,6 +339,8 @@ struct verdict verdict_find(const struct profile *profile, const struct ledger *
         judge_stuck(&judge);
         judge_caches(&judge);
         judge_mappings(&judge);
+    } else {
+        judge_untold(&judge);
     }
     judge_live(&judge);
     if (judge.verdict.count == 0)
@@ -320,7 +352,7 @@ struct verdict verdict_find(const struct profile *profile, const struct ledger *
 const char *verdict_kind_name(enum verdict_kind kind)
 {
     static const char *const names[VERDICT_KINDS] = {
-        [VERDICT_NOTHING] = "nothing-wrong", [VERDICT_IN_USE] = "in-use", [VERDICT_LEAK] = "leak",
+        [VERDICT_NOTHING] = "nothing-wrong", [VERDICT_UNTOLD] = "untold", [VERDICT_IN_USE] = "in-use", [VERDICT_LEAK] = "leak",
         [VERDICT_GROWTH] = "growth", [VERDICT_CACHE_GROWTH] = "cache-growth", [VERDICT_PINNED] = "pinned", [VERDICT_RETURNABLE] = "returnable",
         [VERDICT_TOP_KEPT] = "top-kept", [VERDICT_TOP_STUCK] = "top-stuck",
         [VERDICT_THREAD_ARENAS] = "thread-arenas", [VERDICT_FRAGMENTATION] = "fragmentation",
@@ -334,7 +366,7 @@ const char *verdict_kind_name(enum verdict_kind kind)
 const char *verdict_step_name(enum verdict_step step)
 {
     static const char *const names[VERDICT_STEPS] = {
-        [VERDICT_STEP_NONE] = "none", [VERDICT_STEP_TRIM] = "trim", [VERDICT_STEP_FREE] = "free-blocks",
+        [VERDICT_STEP_NONE] = "none", [VERDICT_STEP_SNAPSHOT] = "snapshot", [VERDICT_STEP_TRIM] = "trim", [VERDICT_STEP_FREE] = "free-blocks",
         [VERDICT_STEP_LIVE] = "look-at-live", [VERDICT_STEP_ARENA_MAX] = "set-arena-max",
         [VERDICT_STEP_TRIM_THRESHOLD] = "set-trim-threshold", [VERDICT_STEP_MMAP_THRESHOLD] = "set-mmap-threshold",
         [VERDICT_STEP_TCACHE] = "disable-tcache", [VERDICT_STEP_SEPARATE] = "separate-lifetimes",

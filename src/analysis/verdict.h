@@ -18,6 +18,7 @@ struct profile;
 
 enum verdict_kind {
     VERDICT_NOTHING,            /* nothing wrong */
+    VERDICT_UNTOLD,             /* resident and neither live nor heapmark's; no census of this state tells what */
     VERDICT_IN_USE,             /* it is live; nothing to be had but by using less */
     VERDICT_LEAK,               /* allocated again and again, never freed */
     VERDICT_GROWTH,             /* the same, but the run was too short to call it a leak: it may just be loading */
@@ -38,6 +39,7 @@ enum verdict_kind {
 
 enum verdict_step {
     VERDICT_STEP_NONE,
+    VERDICT_STEP_SNAPSHOT,      /* take a census */
     VERDICT_STEP_TRIM,          /* malloc_trim(0) */
     VERDICT_STEP_FREE,          /* free the blocks of `site` (then trim) */
     VERDICT_STEP_LIVE,          /* look at who is live */
@@ -59,7 +61,7 @@ struct verdict_finding {
     uint32_t site;              /* whose blocks; VERDICT_NO_SITE: nobody in particular */
     uint64_t site_blocks, site_bytes;
     uint64_t gain_bytes;        /* held bytes that go with those blocks */
-    uint32_t sites;             /* how many sites share in it */
+    uint32_t sites;             /* how many sites, or sets of pins, share in it */
     enum verdict_step step;
     uint64_t step_bytes;        /* what the step returns, as far as it can be told; 0: unknown */
 };
@@ -70,7 +72,7 @@ struct verdict {
     size_t count;               /* at least 1 */
 };
 
-/* `ledger` may be NULL: without a census only live memory is judged. */
+/* `ledger` may be NULL: without a census of the present state only live memory is judged. */
 struct verdict verdict_find(const struct profile *profile, const struct ledger *ledger, const struct history *history);
 
 const char *verdict_kind_name(enum verdict_kind kind);      /* for machines: "top-stuck" */

@@ -64,8 +64,8 @@ static void put_pin(struct strbuf *out, const struct report *report, const struc
         strbuf_printf(out, " %s above %s of freed memory", one ? "lies" : "lie", size(gain, finding->gain_bytes));
     else
         strbuf_printf(out, " %s %s of freed memory", one ? "keeps" : "keep", size(gain, finding->gain_bytes));
-    if (!on_top)
-        put_others(out, finding);
+    if (!on_top && finding->sites > 1)
+        strbuf_printf(out, " (the first of %" PRIu32 " sets)", finding->sites);
 }
 
 void findings_sentence(struct strbuf *out, const struct report *report, const struct sites_view *view,
@@ -78,6 +78,9 @@ void findings_sentence(struct strbuf *out, const struct report *report, const st
     switch (finding->kind) {
     case VERDICT_NOTHING:
         strbuf_put(out, "nothing wrong: little is held, and nothing grows to the end");
+        break;
+    case VERDICT_UNTOLD:
+        strbuf_printf(out, "%s are held, mapped, or code: no census of this state tells them apart", a);
         break;
     case VERDICT_IN_USE:
         strbuf_printf(out, "%s are in use, most by ", a);
@@ -207,6 +210,10 @@ void findings_step(struct strbuf *out, const struct report *report, const struct
         break;
     case VERDICT_STEP_LEVER:
         strbuf_put(out, "that allocator's own purge; heapmark trim uses it where it knows it");
+        break;
+    case VERDICT_STEP_SNAPSHOT:
+        if (report->life == REPORT_RUNNING)
+            strbuf_printf(out, "heapmark snapshot %" PRIu32, report->profile->process.pid);
         break;
     case VERDICT_STEP_PYTHONMALLOC:
         strbuf_put(out, "a run with PYTHONMALLOC=malloc shows every object: who made it, and what it holds");

@@ -22,6 +22,7 @@ static const struct {
     size_t rows;
     int64_t least;
 } overview_tables[] = {
+    { RANK_PINNED, PROFILE_HEAP, 5, MIB },
     { RANK_HELD, PROFILE_HEAP, 5, MIB },
     { RANK_PEAK, PROFILE_HEAP, 5, 0 },
     { RANK_LIVE, PROFILE_HEAP, 5, 0 },
@@ -78,7 +79,7 @@ static void put_title(struct strbuf *title, const struct report *report, enum ra
         strbuf_put(title, "Mapped by the program itself");
         break;
     case RANK_PINNED:
-        strbuf_put(title, "Held on pages that live blocks share, by the sites of those blocks");
+        strbuf_put(title, "What keeps free bytes on shared pages: the live blocks there, by site");
         break;
     case RANK_KEYS:
         break;
@@ -115,7 +116,9 @@ static struct tables prepare(const struct report *report, const struct sites_vie
     for (size_t i = 0; sort == RANK_KEYS && i < OVERVIEW_TABLES; i++) {
         add_table(&tables, view, overview_tables[i].key, overview_tables[i].kind, overview_tables[i].rows,
                   OVERVIEW_LINES);
-        sites_table_cut(tables.at[i], overview_tables[i].least);
+        /* Ranked sets say more than sites alone. */
+        bool told = overview_tables[i].key == RANK_PINNED && ledger && ledger->pin_count > 0;
+        sites_table_cut(tables.at[i], told ? INT64_MAX : overview_tables[i].least);
     }
     for (size_t i = 0; ledger && i < ledger->pin_count; i++)
         names_want(view->names, profile->sites[ledger->pins[i].site].frame, NAMES_ALL);

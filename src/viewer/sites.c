@@ -25,7 +25,7 @@ struct group {
     const struct profile_site *site;    /* the largest of them */
     int64_t value;
     int64_t live_bytes, live_blocks, peak_blocks;
-    uint64_t allocations, allocated_bytes, held_page_bytes;
+    uint64_t allocations, allocated_bytes, held_page_bytes, pin_sole_bytes;
     size_t sites;
     char *text;                         /* the stack as shown; made when its names are known */
 };
@@ -184,6 +184,7 @@ static void absorb(struct group *into, const struct group *other)
     into->allocations += other->allocations;
     into->allocated_bytes += other->allocated_bytes;
     into->held_page_bytes += other->held_page_bytes;
+    into->pin_sole_bytes += other->pin_sole_bytes;
     into->sites += other->sites;
 }
 
@@ -217,7 +218,7 @@ static void make_groups(struct sites_table *table)
             .hash = hash_stack(table, site), .site = site, .value = rank_value(site, table->key), .sites = 1,
             .live_bytes = site->live_bytes, .live_blocks = site->live_blocks, .peak_blocks = site->peak_blocks,
             .allocations = site->allocations, .allocated_bytes = site->allocated_bytes,
-            .held_page_bytes = site->held_page_bytes });
+            .held_page_bytes = site->held_page_bytes, .pin_sole_bytes = site->pin_sole_bytes });
     }
     array_sort(&table->groups, hash_compare);
     for (size_t i = 0; i < table->groups.count; i++) {
@@ -299,7 +300,7 @@ static const char *const heads[RANK_KEYS][3] = {
     [RANK_COUNT] = { "CALLS", "SHARE", "BYTES" },
     [RANK_TEMPORARY] = { "TEMPORARY", "SHARE", "OF CALLS" },
     [RANK_MAPPED] = { "RESIDENT", "SHARE", "MAPPED" },
-    [RANK_PINNED] = { "PINNED", "SHARE", "LIVE" },
+    [RANK_PINNED] = { "PINNED", "SHARE", "ALONE" },
 };
 
 static bool counts_blocks(enum rank_key key)
@@ -320,6 +321,7 @@ static void put_numbers(struct strbuf *out, const struct sites_table *table, con
     case RANK_LIVE: units_count(extra, group->live_blocks); break;
     case RANK_PEAK: units_count(extra, group->peak_blocks); break;
     case RANK_HELD: units_size(extra, (int64_t)group->held_page_bytes); break;
+    case RANK_PINNED: units_size(extra, (int64_t)group->pin_sole_bytes); break;
     case RANK_TOTAL:
     case RANK_TEMPORARY: units_count(extra, (int64_t)group->allocations); break;
     case RANK_COUNT: units_size(extra, (int64_t)group->allocated_bytes); break;

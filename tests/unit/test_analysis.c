@@ -363,6 +363,25 @@ START_TEST(pins_of_pages_are_named_when_they_are_few)
 }
 END_TEST
 
+/* Without ranked sets the rows tell: 24 KiB of one site alone on 120 MiB of pages. */
+START_TEST(sites_alone_on_their_pages_are_named_without_sets)
+{
+    struct synthetic s;
+    struct hmk_census census = census_of(&s);
+    struct hmk_census_row row = { .site = FIRST, .pin_sole_bytes = (uint64_t)MIB(120),
+                                  .pin_share_bytes = (uint64_t)MIB(130) };
+    *synthetic_cell(&s, 0, FIRST) = (struct hmk_cell){ .allocations = 1000, .allocated_bytes = 24000 };
+    census.held_bytes[HMK_CAUSE_PARTIAL] = (uint64_t)MIB(150);
+    census.row_first = synthetic_add(&s, HMK_CENSUS_ROWS, &row);
+    census.row_count = 1;
+    ck_assert_int_eq(judged(&s, &census), VERDICT_PINNED);
+    ck_assert_uint_eq(verdict.finding[0].site, FIRST);
+    ck_assert_uint_eq(verdict.finding[0].site_blocks, 1000);
+    ck_assert_uint_eq(verdict.finding[0].step_bytes, (uint64_t)MIB(120));
+    forget();
+}
+END_TEST
+
 START_TEST(mappings_and_use_and_nothing)
 {
     struct synthetic s;
@@ -384,6 +403,14 @@ START_TEST(mappings_and_use_and_nothing)
     analyse(&s);
     ck_assert_uint_eq(verdict.count, 1);
     ck_assert_int_eq(verdict.finding[0].kind, VERDICT_NOTHING);
+    forget();
+
+    synthetic_start(&s);
+    s.live.rss_last_bytes = (uint64_t)MIB(200);
+    s.live.self_bytes = (uint64_t)MIB(20);
+    analyse(&s);
+    ck_assert_int_eq(verdict.finding[0].kind, VERDICT_UNTOLD);
+    ck_assert_uint_eq(verdict.finding[0].bytes, (uint64_t)MIB(180));
     forget();
 }
 END_TEST
@@ -502,6 +529,7 @@ int main(void)
     tcase_add_test(tests, one_block_under_the_top_is_the_verdict);
     tcase_add_test(tests, held_memory_is_judged_by_its_cause);
     tcase_add_test(tests, pins_of_pages_are_named_when_they_are_few);
+    tcase_add_test(tests, sites_alone_on_their_pages_are_named_without_sets);
     tcase_add_test(tests, mappings_and_use_and_nothing);
     tcase_add_test(tests, pythons_arenas_are_known_by_their_size);
     tcase_add_test(tests, a_census_is_current_while_rss_is_near_it);
