@@ -12,7 +12,7 @@ packages_build=(gcc g++ make autoconf automake libtool pkg-config libc6-dev libu
 packages_demo=(python3 python3-pandas)
 packages_test=(check bats perl binutils python3 jq sqlite3 procps)
 packages_wanted=(valgrind python3-pandas python3-numpy git ripgrep redis-server redis-tools nodejs
-  default-jre-headless xz-utils mandoc file)
+  default-jre-headless xz-utils mandoc file dwz patchelf libcap2-bin python3-yaml)
 
 # Its name carries the version; to be asked for when python3 is installed.
 python_testsuite() { /usr/bin/python3 -c 'import sys; print("libpython%d.%d-testsuite" % sys.version_info[:2])'; }
