@@ -420,6 +420,7 @@ START_TEST(signals_at_any_instruction)
 {
     struct itimerval often = { .it_interval = { 0, 300 }, .it_value = { 0, 300 } };
 
+    handled = 0;
     install(SIGALRM, SA_RESTART);
     setitimer(ITIMER_REAL, &often, NULL);
     while (handled < 200)
@@ -468,19 +469,23 @@ static void coroutine(void)
         recurse(3 * running + i, yield_leaf);
 }
 
+static __attribute__((noinline)) void *make_coroutine(ucontext_t *context)
+{
+    getcontext(context);
+    context->uc_stack.ss_size = 256 * 1024;
+    context->uc_stack.ss_sp = malloc(context->uc_stack.ss_size);
+    context->uc_link = &scheduler;
+    makecontext(context, coroutine, 0);
+    return context->uc_stack.ss_sp;
+}
+
 START_TEST(coroutines_on_stacks_that_go_away)
 {
-    enum { BYTES = 256 * 1024 };
     void *stacks[COROUTINES];
 
-    for (volatile int round = 0; round < 3; round++) {
-        for (int i = 0; i < COROUTINES; i++) {
-            getcontext(&coroutines[i]);
-            coroutines[i].uc_stack.ss_sp = stacks[i] = malloc(BYTES);
-            coroutines[i].uc_stack.ss_size = BYTES;
-            coroutines[i].uc_link = &scheduler;
-            makecontext(&coroutines[i], coroutine, 0);
-        }
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < COROUTINES; i++)
+            stacks[i] = make_coroutine(&coroutines[i]);
         for (int i = 0; i < 11 * COROUTINES; i++) {
             running = i % COROUTINES;
             swapcontext(&scheduler, &coroutines[running]);
