@@ -61,7 +61,7 @@ enum hmk_table_id {
     HMK_CENSUSES = 11,    /* struct hmk_census */
     HMK_CENSUS_ROWS = 12, /* struct hmk_census_row */
     HMK_HISTOGRAMS = 13,  /* struct hmk_histogram, parallel to HMK_THREADS */
-    HMK_CODES = 14,       /* interpreter code objects; reserved */
+    HMK_CODES = 14,       /* struct hmk_code */
     HMK_PINS = 15         /* struct hmk_pin: rows of a census */
 };
 
@@ -207,13 +207,25 @@ struct hmk_module {
 enum hmk_frame_kind {
     HMK_FRAME_NATIVE = 0,       /* code: return address as found on the stack; ref: module + 1, 0 = none */
     HMK_FRAME_SIGNAL = 1,       /* code: interrupted instruction, looked up exactly; ref as above */
-    HMK_FRAME_PYTHON = 2        /* code: instruction offset; ref: record of HMK_CODES; reserved */
+    HMK_FRAME_PYTHON = 2        /* code: offset of the instruction in the bytecode; ref: record of HMK_CODES */
 };
 #define HMK_FRAME_KIND_SHIFT 28
 struct hmk_frame {
     uint64_t code;
     uint32_t parent;
     uint32_t ref;               /* enum hmk_frame_kind << 28 | number */
+};
+
+/* A code object of an interpreter: a function, a module's body, a comprehension.  The line table is as the interpreter keeps
+ * it, and is decoded by the reader: co_lnotab up to 3.9, co_linetable of 3.10, location table since 3.11. */
+struct hmk_code {
+    uint32_t file;              /* string: co_filename */
+    uint32_t name;              /* string: co_qualname, before 3.11 co_name */
+    uint32_t first_line;
+    uint32_t version;           /* major << 8 | minor of the interpreter */
+    uint32_t lines;             /* offset in HMK_STRINGS of line_bytes raw bytes, which may contain NULs */
+    uint32_t line_bytes;        /* 0: only first_line is known */
+    uint64_t reserved;
 };
 
 enum hmk_site_id {
@@ -465,6 +477,7 @@ HMK_ASSERT_SIZE(struct hmk_live, 4096);
 HMK_ASSERT_SIZE(struct hmk_table, 256);
 HMK_ASSERT_SIZE(struct hmk_module, 80);
 HMK_ASSERT_SIZE(struct hmk_frame, 16);
+HMK_ASSERT_SIZE(struct hmk_code, 32);
 HMK_ASSERT_SIZE(struct hmk_site, 16);
 HMK_ASSERT_SIZE(struct hmk_site_peak, 32);
 HMK_ASSERT_SIZE(struct hmk_thread, 64);

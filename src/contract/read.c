@@ -52,7 +52,7 @@ static const struct {
     [HMK_CENSUSES] = { "censuses", sizeof(struct hmk_census), UINT32_MAX },
     [HMK_CENSUS_ROWS] = { "census_rows", sizeof(struct hmk_census_row), UINT32_MAX },
     [HMK_HISTOGRAMS] = { "histograms", sizeof(struct hmk_histogram), UINT32_MAX },
-    [HMK_CODES] = { "codes", 0, UINT32_MAX },
+    [HMK_CODES] = { "codes", sizeof(struct hmk_code), 1u << HMK_FRAME_KIND_SHIFT },
     [HMK_PINS] = { "pins", sizeof(struct hmk_pin), UINT32_MAX },
 };
 
@@ -60,7 +60,7 @@ static const struct {
  * So each reference of a live recording is into the part that was counted. */
 static const unsigned char load_order[HMK_TABLE_SLOTS] = {
     HMK_CENSUSES, HMK_CENSUS_ROWS, HMK_PINS, HMK_EVENTS, HMK_TIMELINE_0, HMK_TIMELINE_1, HMK_CELL_INDEX, HMK_CELLS,
-    HMK_THREADS, HMK_HISTOGRAMS, HMK_SITES, HMK_SITE_PEAKS, HMK_CODES, HMK_FRAMES, HMK_MODULES, HMK_STRINGS,
+    HMK_THREADS, HMK_HISTOGRAMS, HMK_SITES, HMK_SITE_PEAKS, HMK_FRAMES, HMK_CODES, HMK_MODULES, HMK_STRINGS,
 };
 
 #define PAGE_BYTES_MIN 4096u

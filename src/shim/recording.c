@@ -19,7 +19,7 @@
 #include <string.h>
 #include "freestanding/banned.h"
 
-#define STRING_LONGEST 8191u    /* fits into the first chunk of HMK_STRINGS with its NUL */
+#define STRING_LONGEST RECORDING_STRING_LONGEST
 /* The sum of whole chunks below HMK_TIMELINE_LIMIT, so that none is half used. */
 #define TIMELINE_FIRST 64u
 #define TIMELINE_RECORDS (TIMELINE_FIRST * 31u)
@@ -42,7 +42,7 @@ struct recording_table recording_tables[HMK_TABLE_SLOTS] = {
     [HMK_CENSUSES] = TABLE(struct hmk_census, 4, UINT32_MAX),
     [HMK_CENSUS_ROWS] = TABLE(struct hmk_census_row, 128, UINT32_MAX),
     [HMK_HISTOGRAMS] = TABLE(struct hmk_histogram, 16, UINT32_MAX),
-    [HMK_CODES] = { .first_records = 1 },       /* reserved: record_bytes 0 */
+    [HMK_CODES] = TABLE(struct hmk_code, 128, 1u << HMK_FRAME_KIND_SHIFT),
     [HMK_PINS] = TABLE(struct hmk_pin, 64, UINT32_MAX),
 };
 

@@ -59,6 +59,7 @@ uint64_t recording_append(enum hmk_table_id id, const void *record);
 uint64_t recording_append_pair(enum hmk_table_id id, const void *record, enum hmk_table_id twin, const void *twin_record);
 /* Appends `count` zeroed records that lie together in one chunk; the index of the first (census rows, pins). */
 uint64_t recording_append_zeroed(enum hmk_table_id id, uint64_t count);
+#define RECORDING_STRING_LONGEST 8191u   /* bytes; fits into the first chunk of HMK_STRINGS with its NUL */
 /* Interns nothing: each call appends.  0 when it did not fit. */
 uint32_t recording_string(const char *string, size_t length);
 
