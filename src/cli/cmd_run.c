@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "cli/command.h"
 
+#include "analysis/profile.h"
 #include "cli/launch.h"
 #include "cli/preload.h"
 #include "cli/reading.h"
@@ -83,32 +84,37 @@ static const char *short_path(const char *path)
     return strncmp(path, directory, length) == 0 && path[length] == '/' ? path + length + 1 : path;
 }
 
-static void say_summary(const char *path)
+static void say_which(const struct reading *reading, size_t processes)
+{
+    const struct profile_process *process = &reading->profile->process;
+    struct strbuf command = STRBUF_INIT;
+    plain_cut_middle(&command, *process->command ? process->command : process->exe, 60);
+    fprintf(stderr, "heapmark: %zu processes were recorded; the largest was %" PRIu32 ", %s\n", processes, process->pid,
+            command.text);
+    strbuf_free(&command);
+}
+
+static void say_recording(const struct recordings *recordings, const char *path)
 {
     struct reading reading;
     struct read_error error;
     struct symbolizer_options symbols = {0};
     struct report_options summary = { .width = command_width(STDERR_FILENO), .symbols = &symbols,
                                       .color = command_color(STDERR_FILENO) };
+    struct strbuf name = STRBUF_INIT;
     if (!reading_open(&reading, path, &error)) {
         command_bad("run", "%s", error.sentence);
         return;
     }
+    size_t processes = recordings_processes(recordings);
+    if (processes > 1)
+        say_which(&reading, processes);
     fputs("heapmark: ", stderr);
     report_summary(&reading.report, &summary, stderr);
-    reading_close(&reading);
-}
-
-static void say_recordings(const struct recordings *recordings, const struct recording_found *main)
-{
-    struct strbuf name = STRBUF_INIT;
-    plain_put(&name, short_path(main->path));
-    if (recordings->found.count > 1)
-        fprintf(stderr, "heapmark: %zu processes were recorded; the largest was %" PRIu32 ":\n", recordings->found.count,
-                main->pid);
-    say_summary(main->path);
+    plain_put(&name, short_path(path));
     fprintf(stderr, "recording: %s     heapmark report %s\n", name.text, name.text);
     strbuf_free(&name);
+    reading_close(&reading);
 }
 
 /* The report goes where the summary goes: standard output is the program's. */
@@ -136,7 +142,7 @@ static void finish(const struct run *run, const struct launch *launch)
     else if (run->report)
         print_report(main->path);
     else if (!run->quiet)
-        say_recordings(&recordings, main);
+        say_recording(&recordings, main->path);
     recordings_free(&recordings);
 }
 

@@ -119,12 +119,16 @@ void recordings_find(struct recordings *recordings, const char *pattern, pid_t p
     array_sort(&recordings->found, by_start);
 }
 
-const struct recording_found *recordings_of(const struct recordings *recordings, pid_t pid)
+size_t recordings_processes(const struct recordings *recordings)
 {
-    for (size_t i = recordings->found.count; i > 0; i--)
-        if (recordings->found.at[i - 1].pid == (uint32_t)pid)
-            return &recordings->found.at[i - 1];
-    return NULL;
+    size_t processes = 0;
+    for (size_t i = 0; i < recordings->found.count; i++) {
+        bool seen = false;
+        for (size_t k = 0; k < i && !seen; k++)
+            seen = recordings->found.at[k].pid == recordings->found.at[i].pid;
+        processes += !seen;
+    }
+    return processes;
 }
 
 const struct recording_found *recordings_largest(const struct recordings *recordings)

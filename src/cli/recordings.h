@@ -23,8 +23,8 @@ struct recordings {
 
 /* The recordings of process `pid`, started at or after the time, and of its descendants, made by the absolute pattern. */
 void recordings_find(struct recordings *recordings, const char *pattern, pid_t pid, uint64_t since_realtime_ns);
-/* The last image of `pid` itself (a shell script's exec is another image), else NULL. */
-const struct recording_found *recordings_of(const struct recordings *recordings, pid_t pid);
+/* How many processes they are of: an exec gives a process another recording. */
+size_t recordings_processes(const struct recordings *recordings);
 /* The one with the largest RSS, or NULL when there is none. */
 const struct recording_found *recordings_largest(const struct recordings *recordings);
 void recordings_free(struct recordings *recordings);
