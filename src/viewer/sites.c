@@ -34,7 +34,8 @@ struct sites_table {
     const struct sites_view *view;
     enum rank_key key;
     size_t limit;
-    int64_t least_total, least_value;   /* see sites_table_cut */
+    bool cut;                           /* see sites_table_cut */
+    int64_t least;
     unsigned lines;
     size_t frames;                      /* of each stack that are looked at */
     struct rank rank;
@@ -274,8 +275,13 @@ struct sites_table *sites_table_new(const struct sites_view *view, enum rank_key
 
 void sites_table_cut(struct sites_table *table, int64_t least)
 {
-    table->least_total = least;
-    table->least_value = table->rank.total / 200;
+    table->cut = true;
+    table->least = least;
+}
+
+static bool is_noise(const struct sites_table *table, int64_t value)
+{
+    return value < table->rank.total / 200 && value < table->groups.at[0].value / 20;
 }
 
 void sites_table_free(struct sites_table *table)
@@ -377,7 +383,7 @@ void sites_table_put(struct strbuf *out, struct sites_table *table, const char *
     bool alone = table->view->options->full || table->key == RANK_OWN_PEAK;
     size_t rows;
 
-    if (table->groups.count == 0 || table->rank.total < table->least_total)
+    if (table->groups.count == 0 || (table->cut && table->rank.total < table->least))
         return;
     if (!alone)
         merge_alike(table);
@@ -390,7 +396,7 @@ void sites_table_put(struct strbuf *out, struct sites_table *table, const char *
     strbuf_char(out, '\n');
     for (rows = 0; rows < table->groups.count && rows < table->limit; rows++) {
         struct group *group = &table->groups.at[rows];
-        if (rows > 0 && group->value < table->least_value)
+        if (table->cut && is_noise(table, group->value))
             break;
         if (!group->text)
             group->text = stack_text(table, group->site);

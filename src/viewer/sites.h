@@ -33,7 +33,8 @@ struct sites_table;
 /* At most `limit` rows, each stack at most `lines` lines (options->full: all). */
 struct sites_table *sites_table_new(const struct sites_view *view, enum rank_key key, enum profile_kind kind,
                                     size_t limit, unsigned lines);
-/* For an overview: rows below 1/200 of the whole go with the rest, and below `least` in all there is no table. */
+/* For an overview: rows that are small beside the whole and beside the first go with the rest, and below `least` in all
+ * there is no table. */
 void sites_table_cut(struct sites_table *table, int64_t least);
 void sites_table_free(struct sites_table *table);
 /* Title, head and rows; nothing when no site has a value. */
