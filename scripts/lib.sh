@@ -28,17 +28,21 @@ missing() {
     for package; do installed "$package" || printf '%s\n' "$package"; done
 }
 
+# apt ARGUMENT...: apt-get without its chatter, which is shown when it fails.
 apt() {
     local -a sudo=()
+    local said
     ((EUID == 0)) || sudo=(sudo)
-    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@"
+    said=$("${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@" 2>&1) && return 0
+    tail -n 15 <<<"$said" >&2
+    return 1
 }
 
 apt_updated=
 apt_install() {
-    [[ $apt_updated ]] || apt update >/dev/null || say "apt-get update failed; going on with the lists that are here"
+    [[ $apt_updated ]] || apt update || say "apt-get update failed; going on with the lists that are here"
     apt_updated=1
-    apt install -y --no-install-recommends "$@" >/dev/null
+    apt install -y --no-install-recommends "$@"
 }
 
 # can_install PACKAGE...: false, with one sentence, where this machine cannot install packages.
