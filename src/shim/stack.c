@@ -3,7 +3,9 @@
 
 #include "freestanding/arena.h"
 #include "freestanding/sys.h"
+#include "shim/merge.h"
 #include "shim/module.h"
+#include "shim/python.h"
 #include "shim/recording.h"
 #include "shim/sampling.h"
 #include "shim/spin.h"
@@ -256,6 +258,137 @@ static void count_flags(uint32_t flags)
         HMK_SET(recording_live->incomplete_stacks, recording_live->incomplete_stacks + 1);
 }
 
+/* ---- stacks with Python frames ------------------------------------------------------------------ */
+
+/* Without Python the memo is a site.  With it, one native stack has many Python stacks above it, so the memo is a number for the
+ * native part, and the site is found by that number and the hash of the Python frames. */
+static uint32_t native_parts;
+
+static uint32_t native_part(uint64_t hash)
+{
+    uint32_t part = find(hash);
+    if (part != 0)
+        return part;
+    spin_lock(&intern_lock);
+    part = find(hash);
+    if (part == 0) {
+        part = ++native_parts;
+        insert(hash, part);
+    }
+    spin_unlock(&intern_lock);
+    return part;
+}
+
+static uint32_t intern_merged(const struct merge *merge, uint64_t hash, uint32_t before, uint32_t flags)
+{
+    spin_lock(&intern_lock);
+    if (sampling_interval != 0)
+        flags |= HMK_SITE_SAMPLED;
+    uint32_t site = before == generation ? find(hash) : 0, node = 0;
+    bool room = true;
+    for (uint32_t i = 0; site == 0 && i < merge->count && room; i++) {
+        node = node_of(node, merge->frame[i].code, merge->frame[i].ref);
+        room = node != 0;
+    }
+    if (site == 0)
+        site = room ? site_of(node, flags) : HMK_SITE_LOST;
+    if (site != HMK_SITE_LOST)
+        insert(hash, site);
+    spin_unlock(&intern_lock);
+    return site;
+}
+
+__attribute__((cold, noinline)) static uint32_t intern_python(struct thread *thread, struct unwind_thread *unwind,
+                                                              const struct unwind_start *start, uint64_t hash,
+                                                              enum hmk_site_kind kind)
+{
+    struct merge *merge = (struct merge *)((unsigned char *)thread->scratch + THREAD_SCRATCH_MERGE);
+    uint32_t before = generation;
+    struct unwind_result native;
+    bool places = unwind_capture_places(unwind, start, &native, merge->sps);
+    if (native.depth == 0)
+        return HMK_SITE_BEFORE;
+    merge_frames(merge, &native, places, (unsigned char *)thread->scratch + 8192);
+    native.flags |= merge->flags;
+    count_flags(native.flags);
+    uint32_t site = intern_merged(merge, hash, before, flags_of(&native, kind));
+    if (site == HMK_SITE_LOST)
+        __atomic_add_fetch(&recording_live->lost_sites, 1, __ATOMIC_RELAXED);
+    return site;
+}
+
+/* `hash` of the native part is in a domain of its own: its value in the table is not a site. */
+static uint32_t site_above(struct thread *thread, struct unwind_thread *unwind, const struct unwind_start *start,
+                           uint32_t part, enum hmk_site_kind kind)
+{
+    uint64_t hash = mix(mix(__atomic_load_n(&generation, __ATOMIC_RELAXED), (uint64_t)part << 8 | kind), python_hash());
+    hash += hash == 0;
+    uint32_t site = find(hash);
+    return site != 0 ? site : intern_python(thread, unwind, start, hash, kind);
+}
+
+#define NATIVE_DOMAIN UINT64_C(0xa5a5a5a5a5a5a5a5)
+
+/* ---- the heap's stacks -------------------------------------------------------------------------- */
+
+/* Brings the thread's prefix hashes up to date; the hash of the whole stack. */
+static inline uint64_t hash_stack(struct thread *thread, const struct unwind_result *stack)
+{
+    uint32_t now = __atomic_load_n(&generation, __ATOMIC_RELAXED), known = stack->common;
+    if (__builtin_expect(thread->stack_generation != now, 0)) {
+        thread->stack_generation = now;
+        thread->hash[0] = mix(now, HMK_KIND_HEAP);
+        thread->node[0] = 0;
+        known = 0;
+    }
+    uint64_t hash = thread->hash[known];
+    for (uint32_t i = known; i < stack->depth; i++) {
+        hash = mix(hash, stack->pcs[i]);
+        thread->hash[i + 1] = hash;
+        thread->node[i + 1] = 0;
+    }
+    return hash;
+}
+
+static uint32_t site_of_python_stack(struct thread *thread, const struct unwind_start *start,
+                                     const struct unwind_result *stack)
+{
+    uint32_t part = stack->memo;
+    if (part == 0) {
+        if (stack->depth == 0)
+            return HMK_SITE_BEFORE;
+        uint64_t hash = mix(hash_stack(thread, stack), NATIVE_DOMAIN);
+        part = native_part(hash + (hash == 0));
+        unwind_remember(thread->unwind, part);
+    }
+    return site_above(thread, thread->unwind, start, part, HMK_KIND_HEAP);
+}
+
+static inline uint32_t site_of_stack(struct thread *thread, const struct unwind_start *start)
+{
+    struct unwind_result stack;
+    unwind_capture(thread->unwind, start, &stack);
+    if (__builtin_expect(python_active, 0))
+        return site_of_python_stack(thread, start, &stack);
+    if (stack.memo != 0)
+        return stack.memo;
+    if (stack.depth == 0)
+        return HMK_SITE_BEFORE;
+    uint64_t hash = hash_stack(thread, &stack);
+    uint32_t flags = __builtin_expect(sampling_interval != 0, 0) ? HMK_SITE_SAMPLED : HMK_KIND_HEAP;
+    if (__builtin_expect((stack.flags | flags) != 0, 0)) {
+        count_flags(stack.flags);
+        flags |= flags_of(&stack, HMK_KIND_HEAP);
+        hash = mix(hash, flags);
+    }
+    hash += hash == 0;
+    uint32_t site = find(hash);
+    if (__builtin_expect(site == 0, 0))
+        site = intern(thread, &stack, hash, flags);
+    unwind_remember(thread->unwind, site);
+    return site;
+}
+
 /* Mappings are rare and come from other places: they have an unwinder state of their own, so that they
  * never disturb what is remembered of the heap's stacks; their hashes and nodes are computed from the root. */
 static uint32_t stack_site_mapping(struct thread *thread, const struct unwind_start *start, enum hmk_site_kind kind)
@@ -275,44 +408,13 @@ static uint32_t stack_site_mapping(struct thread *thread, const struct unwind_st
         thread->node[i + 1] = 0;
     }
     thread->node[0] = 0;
+    if (python_active) {
+        hash = mix(hash, NATIVE_DOMAIN);
+        return site_above(thread, thread->unwind_mapping, start, native_part(hash + (hash == 0)), kind);
+    }
     hash += hash == 0;
     uint32_t site = find(hash);
     return site != 0 ? site : intern(thread, &stack, hash, flags);
-}
-
-static inline uint32_t site_of_stack(struct thread *thread, const struct unwind_start *start)
-{
-    struct unwind_result stack;
-    unwind_capture(thread->unwind, start, &stack);
-    if (stack.memo != 0)
-        return stack.memo;
-    if (stack.depth == 0)
-        return HMK_SITE_BEFORE;
-    uint32_t now = __atomic_load_n(&generation, __ATOMIC_RELAXED), known = stack.common;
-    if (__builtin_expect(thread->stack_generation != now, 0)) {
-        thread->stack_generation = now;
-        thread->hash[0] = mix(now, HMK_KIND_HEAP);
-        thread->node[0] = 0;
-        known = 0;
-    }
-    uint64_t hash = thread->hash[known];
-    for (uint32_t i = known; i < stack.depth; i++) {
-        hash = mix(hash, stack.pcs[i]);
-        thread->hash[i + 1] = hash;
-        thread->node[i + 1] = 0;
-    }
-    uint32_t flags = __builtin_expect(sampling_interval != 0, 0) ? HMK_SITE_SAMPLED : HMK_KIND_HEAP;
-    if (__builtin_expect((stack.flags | flags) != 0, 0)) {
-        count_flags(stack.flags);
-        flags |= flags_of(&stack, HMK_KIND_HEAP);
-        hash = mix(hash, flags);
-    }
-    hash += hash == 0;
-    uint32_t site = find(hash);
-    if (__builtin_expect(site == 0, 0))
-        site = intern(thread, &stack, hash, flags);
-    unwind_remember(thread->unwind, site);
-    return site;
 }
 
 /* The whole path from registers to site, against the reference unwinder's walk. */
@@ -370,4 +472,5 @@ uint32_t stack_verify_every(void)
 void stack_after_fork(void)
 {
     spin_reset(&intern_lock);
+    python_after_fork();
 }

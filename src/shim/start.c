@@ -10,6 +10,7 @@
 #include "shim/mapping.h"
 #include "shim/module.h"
 #include "shim/overhead.h"
+#include "shim/python.h"
 #include "shim/real.h"
 #include "shim/recorder.h"
 #include "shim/recording.h"
@@ -110,6 +111,8 @@ static bool set_up(void)
         sampling_start(start_settings.sample_bytes, HMK_SITE_FIRST);
     if (start_settings.free_sites)
         recorder_charge_free_sites();
+    if (start_settings.python && start_settings.verify == 0)     /* the oracle knows native frames only */
+        python_look();
     const char *name = unwind_name();
     recording_header->unwinder = recording_string(name, text_length(name));
     if (!stacks)

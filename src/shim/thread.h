@@ -60,7 +60,8 @@ struct thread {
     void *scratch;                      /* THREAD_SCRATCH bytes for cold work that must not use the host's stack */
     struct hmk_cell_page *cells[THREAD_CELL_PAGES];
 };
-#define THREAD_SCRATCH (64u * 1024)
+#define THREAD_SCRATCH (128u * 1024)
+#define THREAD_SCRATCH_MERGE (64u * 1024)   /* offset of the part for merging Python and native frames */
 
 extern _Thread_local struct thread *thread_self __attribute__((tls_model("initial-exec")));
 extern uint32_t *thread_gate;           /* 1: record; 0: off, or a forked child that has not settled yet */

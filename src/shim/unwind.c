@@ -61,6 +61,14 @@ void unwind_capture(struct unwind_thread *thread, const struct unwind_start *sta
         unwind_libunwind_capture(thread->libunwind, start, result);
 }
 
+bool unwind_capture_places(struct unwind_thread *thread, const struct unwind_start *start, struct unwind_result *result,
+                           uint64_t *sps)
+{
+    unwind_thread_reset(thread);
+    unwind_capture(thread, start, result);
+    return thread->reuse != NULL && unwind_reuse_places(thread->reuse, result, sps);
+}
+
 void unwind_remember(struct unwind_thread *thread, uint32_t memo)
 {
     if (thread->reuse)

@@ -504,3 +504,12 @@ void unwind_reuse_remember(struct unwind_reuse *thread, uint32_t memo)
             segment_store(thread, memo);
     }
 }
+
+bool unwind_reuse_places(const struct unwind_reuse *thread, const struct unwind_result *result, uint64_t *sps)
+{
+    if (thread->last_origin != ORIGIN_SPINE)
+        return false;
+    for (uint32_t i = 0; i < result->depth; i++)
+        sps[i] = thread->frames[thread->last_first + i].sp;
+    return true;
+}

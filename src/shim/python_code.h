@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef HEAPMARK_SHIM_PYTHON_CODE_H
+#define HEAPMARK_SHIM_PYTHON_CODE_H
+
+/* Code objects: what is kept of them in HMK_CODES, and when they die. */
+
+#include <stdint.h>
+
+struct python_layout;
+
+void python_code_init(const struct python_layout *layout, void *code_type);
+
+/* Changes when a recorded code object near this address was freed. */
+#define PYTHON_SALTS 1024u
+extern uint32_t python_code_salts[PYTHON_SALTS];
+static inline uint64_t python_code_salt(uint64_t code)
+{
+    return (uint64_t)python_code_salts[code >> 4 & (PYTHON_SALTS - 1)] << 48;
+}
+
+uint32_t python_code_find(uint64_t code);   /* record; UINT32_MAX: no room */
+void python_code_after_fork(void);
+
+#endif
