@@ -12,8 +12,8 @@
  *         use(&rows.at[i]);
  *     array_free(&rows);
  *
- * Growing moves the items: a pointer to one lasts until the next push, add or reserve.  To pass such an array to a function, name its
- * type: typedef ARRAY_OF(struct row) rows_array, or wrap it in a struct.
+ * Growing moves the items: a pointer to one lasts until the next push, add or reserve.  To pass such an array to a
+ * function, name its type: typedef ARRAY_OF(struct row) rows_array, or wrap it in a struct.
  */
 
 #include "base/xalloc.h"

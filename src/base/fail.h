@@ -3,16 +3,16 @@
 #define HEAPMARK_BASE_FAIL_H
 
 /*
- * Why something failed, as one sentence for the user, without a newline.  Library code returns false (or NULL) with the
- * sentence in *why and frees what it took; only cli prints it and exits:
+ * Why something failed, as one sentence for the user, without a newline.  Library code returns false (or NULL) with
+ * the sentence in *why and frees what it took; only cli prints it and exits:
  *
  *     if (fd < 0)
  *         return fail_errno(why, "cannot open %s", path);       -> "cannot open x.hmk: No such file or directory"
  *     if (size == 0)
  *         return fail_say(why, "%s is empty", path);
  *
- * Both always return false (`fail` alone is a macro of libcheck).  `why` may be NULL when the caller does not care.  The last
- * sentence wins, so a caller that knows more may word it anew (it may pass why->text as an argument).
+ * Both always return false (`fail` alone is a macro of libcheck).  `why` may be NULL when the caller does not care.
+ * The last sentence wins, so a caller that knows more may word it anew (it may pass why->text as an argument).
  */
 
 #include <stdbool.h>

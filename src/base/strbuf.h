@@ -3,8 +3,8 @@
 #define HEAPMARK_BASE_STRBUF_H
 
 /*
- * A string that grows.  `text` is never NULL and always ends with a NUL, which `length` does not count; bytes in it may be NUL.
- * Start with STRBUF_INIT, end with strbuf_free or strbuf_take.
+ * A string that grows.  `text` is never NULL and always ends with a NUL, which `length` does not count; bytes in it
+ * may be NUL.  Start with STRBUF_INIT, end with strbuf_free or strbuf_take.
  */
 
 #include <stdarg.h>

@@ -5,9 +5,10 @@
 /*
  * Starting a program as if heapmark were not between it and whoever started heapmark, and waiting for its end.
  *
- * The program stays in our process group and session, with our signal mask and dispositions.  What the kernel sends to the whole
- * group (Ctrl-C, Ctrl-\, Ctrl-Z, hang-up, window size) it gets by itself, and we ignore it; what a process sends to us is
- * passed on.  When the program is stopped by job control, so are we, until the shell continues the job.
+ * The program stays in our process group and session, with our signal mask and dispositions.  What the kernel sends
+ * to the whole group (Ctrl-C, Ctrl-\, Ctrl-Z, hang-up, window size) it gets by itself, and we ignore it; what a
+ * process sends to us is passed on.  When the program is stopped by job control, so are we, until the shell continues
+ * the job.
  */
 
 #include <sys/types.h>

@@ -43,12 +43,13 @@ static bool set_library(struct preload *preload, struct fail *why)
     if (!preload->library && given && *given)
         return fail_errno(why, "HEAPMARK_LIB: cannot find %s", given);
     if (!preload->library)
-        return fail_say(why, PRELOAD_LIBRARY " is neither in " PKGLIBDIR " nor beside this program: set HEAPMARK_LIB to its path");
+        return fail_say(why, PRELOAD_LIBRARY " is neither in " PKGLIBDIR " nor beside this program: "
+                        "set HEAPMARK_LIB to its path");
     if (access(preload->library, R_OK) != 0)
         return fail_errno(why, "cannot read %s", preload->library);
     if (strpbrk(preload->library, " :$"))
-        return fail_say(why, "the loader cannot preload %s, because its path has a blank, a colon or a dollar sign: copy it "
-                        "elsewhere and set HEAPMARK_LIB", preload->library);
+        return fail_say(why, "the loader cannot preload %s, because its path has a blank, a colon or a dollar sign: "
+                        "copy it elsewhere and set HEAPMARK_LIB", preload->library);
     return true;
 }
 
@@ -116,7 +117,8 @@ static bool check_value(const struct setting *setting, const char *value, struct
 {
     switch (setting->kind) {
     case NUMBER:
-        return is_number(value) || fail_say(why, "%s is a number, with K, M or G if you like, not '%s'", setting->key, value);
+        return is_number(value)
+               || fail_say(why, "%s is a number, with K, M or G if you like, not '%s'", setting->key, value);
     case SWITCH:
         return strcmp(value, "0") == 0 || strcmp(value, "1") == 0
                || fail_say(why, "%s is 0 or 1, not '%s'", setting->key, value);
@@ -124,8 +126,8 @@ static bool check_value(const struct setting *setting, const char *value, struct
         break;
     }
     return is_word_of(value, setting->meaning)
-           || fail_say(why, "%s is one of %.*s, not '%s'", setting->key, (int)strcspn(setting->meaning, ":"), setting->meaning,
-                       value);
+           || fail_say(why, "%s is one of %.*s, not '%s'", setting->key, (int)strcspn(setting->meaning, ":"),
+                       setting->meaning, value);
 }
 
 static bool add_setting(struct preload *preload, const char *key, const char *value, struct fail *why)
@@ -163,7 +165,9 @@ static bool set_options(struct preload *preload, const struct preload_request *r
     strbuf_put(&preload->options, before ? before : "");
     for (size_t i = 0; i < request->settings.count; i++) {
         const struct preload_setting *setting = &request->settings.at[i];
-        if (setting->key ? !add_setting(preload, setting->key, setting->value, why) : !add_pair(preload, setting->value, why))
+        bool good = setting->key ? add_setting(preload, setting->key, setting->value, why)
+                                 : add_pair(preload, setting->value, why);
+        if (!good)
             return false;
     }
     return true;
@@ -172,7 +176,8 @@ static bool set_options(struct preload *preload, const struct preload_request *r
 bool preload_find(struct preload *preload, const struct preload_request *request, struct fail *why)
 {
     *preload = (struct preload){ .options = STRBUF_INIT };
-    return set_options(preload, request, why) && set_pattern(preload, request->pattern, why) && set_library(preload, why);
+    return set_options(preload, request, why) && set_pattern(preload, request->pattern, why)
+           && set_library(preload, why);
 }
 
 bool preload_take_option(struct preload_request *request, int option, const char *value)

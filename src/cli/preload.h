@@ -24,7 +24,8 @@ struct preload_request {
     ARRAY_OF(struct preload_setting) settings;
 };
 
-enum { PRELOAD_OUTPUT = 'o', PRELOAD_DEPTH = 256, PRELOAD_SAMPLE, PRELOAD_CHILDREN, PRELOAD_SETTING, PRELOAD_OPTIONS_END };
+enum { PRELOAD_OUTPUT = 'o', PRELOAD_DEPTH = 256, PRELOAD_SAMPLE, PRELOAD_CHILDREN, PRELOAD_SETTING,
+       PRELOAD_OPTIONS_END };
 #define PRELOAD_LONG_OPTIONS                                        \
     { "output", required_argument, NULL, PRELOAD_OUTPUT },          \
     { "depth", required_argument, NULL, PRELOAD_DEPTH },            \
@@ -38,14 +39,14 @@ void preload_request_free(struct preload_request *request);
 
 struct preload {
     char *library;              /* absolute path of the shim */
-    char *pattern;              /* HEAPMARK_OUT: absolute, so that a program that changes its directory does not take it along */
+    char *pattern;              /* HEAPMARK_OUT: absolute, whatever directory the program goes to */
     struct strbuf options;      /* HEAPMARK_OPTIONS */
 };
 
 /*
- * The library: HEAPMARK_LIB, or beside this program in the build tree, or where it is installed.  The pattern: the one asked for, or
- * HEAPMARK_OUT, or PRELOAD_PATTERN; a directory (ends in "/") gets the default name.  The options: HEAPMARK_OPTIONS, then those
- * asked for, checked against contract/settings.def; the last of a key wins.
+ * The library: HEAPMARK_LIB, or beside this program in the build tree, or where it is installed.  The pattern: the
+ * one asked for, or HEAPMARK_OUT, or PRELOAD_PATTERN; a directory (ends in "/") gets the default name.  The options:
+ * HEAPMARK_OPTIONS, then those asked for, checked against contract/settings.def; the last of a key wins.
  */
 bool preload_find(struct preload *preload, const struct preload_request *request, struct fail *why);
 /* LD_PRELOAD with our library first and what was there before behind it, to be freed. */

@@ -9,7 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* What the pattern may have become: any text for its letters, and on a clash ".1", ".2" behind it or before its ".hmk". */
+/* What the pattern may have become: any text for its letters, and on a clash ".1", ".2" behind it or before its
+ * ".hmk". */
 static char *glob_of(const char *pattern)
 {
     struct strbuf text = STRBUF_INIT;
@@ -63,7 +64,8 @@ static void read_candidates(candidate_array *candidates, const char *pattern, ui
             struct hmk_header header;
             struct hmk_live live;
             uint64_t file_bytes;
-            if (!read_pages(names.gl_pathv[i], &header, &live, &file_bytes) || header.start_realtime_ns < since_realtime_ns)
+            if (!read_pages(names.gl_pathv[i], &header, &live, &file_bytes)
+                || header.start_realtime_ns < since_realtime_ns)
                 continue;
             struct candidate *fresh = array_add(candidates);
             fresh->root_pid = header.root_pid;

@@ -21,7 +21,8 @@ struct recordings {
     ARRAY_OF(struct recording_found) found;     /* by start time */
 };
 
-/* The recordings of process `pid`, started at or after the time, and of its descendants, made by the absolute pattern. */
+/* The recordings of process `pid`, started at or after the time, and of its descendants, made by the absolute
+ * pattern. */
 void recordings_find(struct recordings *recordings, const char *pattern, pid_t pid, uint64_t since_realtime_ns);
 /* How many processes they are of: an exec gives a process another recording. */
 size_t recordings_processes(const struct recordings *recordings);

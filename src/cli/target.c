@@ -107,9 +107,9 @@ static enum target_verdict inspect_machine(struct target *target, const char *pa
     }
     if (header->e_machine == OWN_MACHINE && header->e_ident[EI_CLASS] == ELFCLASS64)
         return TARGET_FINE;
-    fail_say(&target->why, "%s is a program for %s, and this heapmark records %s programs only: use a build for %s", path,
-             header->e_machine == OWN_MACHINE ? "a 32-bit ABI" : machine_name(header->e_machine), OWN_MACHINE_NAME,
-             OWN_MACHINE_NAME);
+    fail_say(&target->why, "%s is a program for %s, and this heapmark records %s programs only: use a build for %s",
+             path, header->e_machine == OWN_MACHINE ? "a 32-bit ABI" : machine_name(header->e_machine),
+             OWN_MACHINE_NAME, OWN_MACHINE_NAME);
     return set(target, TARGET_DEAF);
 }
 
@@ -151,14 +151,15 @@ static enum target_verdict inspect_loader(struct target *target, const char *pat
 {
     char loader[4096];
     if (!read_loader(elf, loader, sizeof loader)) {
-        fail_say(&target->why, "%s is statically linked%s, so nothing can be preloaded into it: link it dynamically%s", path,
-                 has_go_section(elf) ? " (Go)" : "",
-                 has_go_section(elf) ? " (go build -linkmode=external); Go's own heap would not be seen even then" : "");
+        bool go = has_go_section(elf);
+        fail_say(&target->why, "%s is statically linked%s, so nothing can be preloaded into it: link it dynamically%s",
+                 path, go ? " (Go)" : "",
+                 go ? " (go build -linkmode=external); Go's own heap would not be seen even then" : "");
         return set(target, TARGET_DEAF);
     }
     if (strstr(loader, "/ld-musl-")) {
-        fail_say(&target->why, "%s is a program of musl libc (its loader is %s), and heapmark's library is made for glibc: "
-                 "it would not start; use a build for glibc", path, loader);
+        fail_say(&target->why, "%s is a program of musl libc (its loader is %s), and heapmark's library is made for "
+                 "glibc: it would not start; use a build for glibc", path, loader);
         return set(target, TARGET_HOSTILE);
     }
     if (strcmp(loader, "/system/bin/linker64") == 0) {
@@ -258,8 +259,8 @@ static enum target_verdict inspect_identity(struct target *target, const char *p
         return TARGET_FINE;
     if (other_user) {
         const struct passwd *owner = getpwuid(status->st_uid);
-        fail_say(&target->why, "%s is setuid, so the loader ignores preloaded libraries: run it as its owner%s%s, or a copy "
-                 "without the setuid bit", path, owner ? " " : "", owner ? owner->pw_name : "");
+        fail_say(&target->why, "%s is setuid, so the loader ignores preloaded libraries: run it as its owner%s%s, or a "
+                 "copy without the setuid bit", path, owner ? " " : "", owner ? owner->pw_name : "");
     } else {
         fail_say(&target->why, "%s %s, so the loader ignores preloaded libraries: run a copy without %s", path,
                  other_group ? "is setgid" : "has file capabilities", other_group ? "the setgid bit" : "them");
@@ -293,7 +294,8 @@ static enum target_verdict inspect_elf(struct target *target, const char *path, 
 
 /* ---- scripts ------------------------------------------------------------------------------------ */
 
-/* The command that `env ARGUMENTS` starts, to be freed: skips -S, options and NAME=VALUE.  NULL: none, or not to be told. */
+/* The command that `env ARGUMENTS` starts, to be freed: skips -S, options and NAME=VALUE.  NULL: none, or not to be
+ * told. */
 static char *env_command(const char *arguments)
 {
     while (arguments && *(arguments += strspn(arguments, " \t"))) {

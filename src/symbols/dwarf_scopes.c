@@ -11,11 +11,12 @@
 #include <string.h>
 
 /*
- * libdw's own way (dwarf_getscopes) walks a whole compilation unit for every address.  Here three sorted levels are unfolded once
- * each: the units of the module; the functions of the current unit; the inlined calls of the current function.
+ * libdw's own way (dwarf_getscopes) walks a whole compilation unit for every address.  Here three sorted levels are
+ * unfolded once each: the units of the module; the functions of the current unit; the inlined calls of the current
+ * function.
  *
- * The unit's own ranges are used, not .debug_aranges, which clang does not write.  All ranges are in the module's addresses; those
- * of libdw differ by `bias` when the DWARF lies in a separate, moved debug file.
+ * The unit's own ranges are used, not .debug_aranges, which clang does not write.  All ranges are in the module's
+ * addresses; those of libdw differ by `bias` when the DWARF lies in a separate, moved debug file.
  */
 
 struct unit {
@@ -190,8 +191,8 @@ static bool find_listed_function(const struct dwarf_scopes *scopes, uint64_t add
     return true;
 }
 
-/* Functions described within other functions (lambdas, members of local classes, GNU C's nested ones) are few, and looking for
- * them means walking all of the unit: only when an address is in no other. */
+/* Functions described within other functions (lambdas, members of local classes, GNU C's nested ones) are few, and
+ * looking for them means walking all of the unit: only when an address is in no other. */
 static bool find_function(struct dwarf_scopes *scopes, uint64_t address, Dwarf_Die *found)
 {
     if (find_listed_function(scopes, address, found))

@@ -3,8 +3,8 @@
 #define HEAPMARK_SYMBOLS_DWARF_SCOPES_H
 
 /*
- * What DWARF says about an address: the function, the calls inlined there, files and lines.  Made for addresses asked in
- * ascending order: one compilation unit and one function at a time are kept unfolded.
+ * What DWARF says about an address: the function, the calls inlined there, files and lines.  Made for addresses asked
+ * in ascending order: one compilation unit and one function at a time are kept unfolded.
  */
 
 #include <stdbool.h>

@@ -73,7 +73,8 @@ struct elf_names *elf_names_read(struct module_file *file)
         if (!is_function(&symbol, section, limit))
             continue;
         struct elf_name entry = { .start = address, .end = address + symbol.st_size,
-                                  .limit = limit ? limit + (address - symbol.st_value) : 0, .name = name, .rank = rank_of(name, &symbol) };
+                                  .limit = limit ? limit + (address - symbol.st_value) : 0,
+                                  .name = name, .rank = rank_of(name, &symbol) };
         if (entry.end >= entry.start)
             array_push(&names->table, entry);
     }

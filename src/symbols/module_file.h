@@ -21,8 +21,9 @@ struct module_file {
 };
 
 /*
- * Opens `path`, or when that is no longer the recorded file, the debug file installed for the build-id.  "linux-vdso.so.1" and
- * "[vdso]" mean the kernel's page in this very process, when its build-id agrees.  No build-id: whatever is at the path is taken.
+ * Opens `path`, or when that is no longer the recorded file, the debug file installed for the build-id.
+ * "linux-vdso.so.1" and "[vdso]" mean the kernel's page in this very process, when its build-id agrees.  No build-id:
+ * whatever is at the path is taken.
  */
 bool module_file_open(struct module_file *file, const char *path, const uint8_t *build_id, size_t build_id_bytes,
                       struct fail *why);

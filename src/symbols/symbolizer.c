@@ -29,7 +29,8 @@ struct module {
     ARRAY_OF(struct answer *) answers;  /* by address; they themselves never move */
 };
 
-/* The module that is open now.  One at a time: the debug information of all of a large program would not fit in memory. */
+/* The module that is open now.  One at a time: the debug information of all of a large program would not fit in
+ * memory. */
 struct opened {
     struct module *module;      /* NULL: none */
     bool readable;

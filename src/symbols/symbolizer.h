@@ -12,16 +12,16 @@
  *     for each frame:   use(symbolizer_look(names, libc, code - module_base, exact));
  *     symbolizer_free(names);
  *
- * Addresses are addresses in the module's file: run-time address - load bias (hmk_module.base).  `exact` is false for a
- * return address as found on the stack, which is looked up one byte before, inside the call; it is true for an
+ * Addresses are addresses in the module's file: run-time address - load bias (hmk_module.base).  `exact` is false for
+ * a return address as found on the stack, which is looked up one byte before, inside the call; it is true for an
  * interrupted instruction.  Pass the address itself in both cases.
  *
- * Asking is cheap; the work is done by symbolizer_resolve, module by module in address order.
- * symbolizer_look on an address that was not requested before resolves it alone, which is slow for many.
- * Every answer names something: an address nobody knows reads "libfoo.so+0x1234".
+ * Asking is cheap; the work is done by symbolizer_resolve, module by module in address order.  symbolizer_look on an
+ * address that was not requested before resolves it alone, which is slow for many.  Every answer names something: an
+ * address nobody knows reads "libfoo.so+0x1234".
  *
- * Names come from the file at the recorded path, only when its build-id is the recorded one; then from its separate debug file
- * (build-id directory, .gnu_debuglink, dwz), its symbol table, its .gnu_debugdata, its dynamic symbols.
+ * Names come from the file at the recorded path, only when its build-id is the recorded one; then from its separate
+ * debug file (build-id directory, .gnu_debuglink, dwz), its symbol table, its .gnu_debugdata, its dynamic symbols.
  * The network is never asked, unless `debuginfod` is set and DEBUGINFOD_URLS is in the environment.
  */
 
@@ -33,7 +33,7 @@ struct symbolizer;
 
 struct symbolizer_options {
     bool debuginfod;                /* may fetch debug files from the servers in DEBUGINFOD_URLS */
-    void (*complain)(void *context, const char *sentence);  /* "FILE changed since the recording; ...", once a file; or NULL */
+    void (*complain)(void *context, const char *sentence);  /* "FILE changed since ...", once a file; or NULL */
     void (*progress)(void *context, size_t done, size_t total);     /* during resolve, now and then; or NULL */
     void *context;
 };
@@ -61,11 +61,12 @@ struct symbol {
 struct symbolizer *symbolizer_new(const struct symbolizer_options *options);
 void symbolizer_free(struct symbolizer *symbolizer);
 
-/* Code that lies in no module (JIT code, unknown): addresses are then run-time addresses, shown as "[anonymous]+0x...". */
+/* Code that lies in no module (JIT code, unknown): addresses are then run-time addresses, shown as
+ * "[anonymous]+0x...". */
 #define SYMBOLIZER_NO_MODULE 0u
 
-/* The number of a module; the same path and build-id give the same number.  build_id_bytes 0: the file has none, and is trusted.
- * Empty path: SYMBOLIZER_NO_MODULE. */
+/* The number of a module; the same path and build-id give the same number.  build_id_bytes 0: the file has none, and
+ * is trusted. Empty path: SYMBOLIZER_NO_MODULE. */
 unsigned symbolizer_module(struct symbolizer *symbolizer, const char *path, const uint8_t *build_id,
                            size_t build_id_bytes);
 

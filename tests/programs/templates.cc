@@ -42,7 +42,8 @@ template <typename T> struct box {
     }
     NOINLINE box &operator+=(int) noexcept
     {
-        truth(sizeof(T) == 1 ? "shelf::box<char>::operator+=(int)" : "shelf::box<int>::operator+=(int)", __LINE__, nullptr);
+        const char *name = sizeof(T) == 1 ? "shelf::box<char>::operator+=(int)" : "shelf::box<int>::operator+=(int)";
+        truth(name, __LINE__, nullptr);
         TRUTH_STAY;
         return *this;
     }

@@ -3,7 +3,8 @@
 #define HEAPMARK_TESTS_PROGRAMS_TRUTH_H
 
 /*
- * For programs that know their own source: truth() prints what a symbolizer must say about the address it was called from,
+ * For programs that know their own source: truth() prints what a symbolizer must say about the address it was called
+ * from,
  *
  *     ADDRESS <tab> FUNCTION <tab> LINE <tab> FUNCTION <tab> LINE ...
  *

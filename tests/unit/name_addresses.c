@@ -66,7 +66,8 @@ static void complain(void *context, const char *sentence)
     printf("complaint: %s\n", sentence);
 }
 
-static size_t compare(struct symbolizer *names, unsigned module, const struct truth *truth, enum mode mode, size_t *named)
+static size_t compare(struct symbolizer *names, unsigned module, const struct truth *truth, enum mode mode,
+                      size_t *named)
 {
     const struct symbol *symbol = symbolizer_look(names, module, truth->address, false);
     struct strbuf got = STRBUF_INIT, wanted = STRBUF_INIT;
