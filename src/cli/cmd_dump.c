@@ -144,6 +144,14 @@ static void dump_frame(const struct hmk_frame *f)
            f->ref & ((1u << HMK_FRAME_KIND_SHIFT) - 1), f->code);
 }
 
+static void dump_code(struct dump *dump, const struct hmk_code *c)
+{
+    printf("first_line=%" PRIu32 " version=%" PRIu32 ".%" PRIu32 " lines=%" PRIu32 " line_bytes=%" PRIu32, c->first_line,
+           c->version >> 8, c->version & 0xff, c->lines, c->line_bytes);
+    put_quoted(dump, "name", read_string(dump->file, c->name));
+    put_quoted(dump, "file", read_string(dump->file, c->file));
+}
+
 static void dump_site(const struct hmk_site *s)
 {
     static const char *const kinds[] = { "heap", "mapping", "break" };
@@ -313,6 +321,7 @@ static void dump_record(struct dump *dump, enum hmk_table_id id, uint64_t index)
     switch (id) {
     case HMK_MODULES: dump_module(dump, record); break;
     case HMK_FRAMES: dump_frame(record); break;
+    case HMK_CODES: dump_code(dump, record); break;
     case HMK_SITES: dump_site(record); break;
     case HMK_SITE_PEAKS: {
         const struct hmk_site_peak *p = record;
@@ -338,11 +347,28 @@ static void dump_record(struct dump *dump, enum hmk_table_id id, uint64_t index)
     putchar('\n');
 }
 
+/* Where the line table that begins at `at` ends, else `at`.  A writer appends tables and codes in the same order, so one
+ * pass over the codes finds them all. */
+static uint64_t after_lines(const struct dump *dump, uint64_t at, uint64_t *next_code)
+{
+    const struct hmk_code *code;
+    while ((code = read_code(dump->file, *next_code)) != NULL && (code->line_bytes == 0 || code->lines < at))
+        ++*next_code;
+    return code && code->lines == at ? at + code->line_bytes : at;
+}
+
 /* Strings are found by their offset, so it stands in front of each. */
 static void dump_strings(struct dump *dump, uint64_t from, uint64_t limit)
 {
-    uint64_t count = read_count(dump->file, HMK_STRINGS), shown = 0;
+    uint64_t count = read_count(dump->file, HMK_STRINGS), shown = 0, next_code = 0;
     for (uint64_t at = from; at < count && shown < limit; ) {
+        uint64_t end = after_lines(dump, at, &next_code);
+        if (end > at) {
+            printf("strings %" PRIu64 ": (line table of code %" PRIu64 ")\n", at, next_code);
+            at = end;
+            shown++;
+            continue;
+        }
         const char *string = read_string(dump->file, (uint32_t)at);
         size_t length = strlen(string);
         if (*(const char *)read_record(dump->file, HMK_STRINGS, at) == 0) {

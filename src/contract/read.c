@@ -343,14 +343,16 @@ static bool bad_record(const struct read_file *file, struct read_error *error, e
 
 static bool check_frames(const struct read_file *file, struct read_error *error)
 {
-    uint64_t modules = read_count(file, HMK_MODULES);
+    uint64_t modules = read_count(file, HMK_MODULES), codes = read_count(file, HMK_CODES);
     for (uint64_t i = 1; i < read_count(file, HMK_FRAMES); i++) {
         const struct hmk_frame *frame = read_frame(file, i);
-        uint32_t number = frame->ref & ((1u << HMK_FRAME_KIND_SHIFT) - 1);
+        uint32_t kind = frame->ref >> HMK_FRAME_KIND_SHIFT, number = frame->ref & ((1u << HMK_FRAME_KIND_SHIFT) - 1);
         if (frame->parent >= i)
             return bad_record(file, error, HMK_FRAMES, i, "is not below its parent");
-        if (frame->ref >> HMK_FRAME_KIND_SHIFT <= HMK_FRAME_SIGNAL && number > modules)
+        if (kind <= HMK_FRAME_SIGNAL && number > modules)
             return bad_record(file, error, HMK_FRAMES, i, "is in a module that does not exist");
+        if (kind == HMK_FRAME_PYTHON && number >= codes)
+            return bad_record(file, error, HMK_FRAMES, i, "is of a code object that does not exist");
     }
     return true;
 }
@@ -558,6 +560,16 @@ const char *read_string(const struct read_file *file, uint32_t offset)
     if (!memchr(string, 0, table->chunk_records[chunk] - place))
         return "(damaged)";
     return (const char *)string;
+}
+
+const unsigned char *read_bytes(const struct read_file *file, uint32_t offset, uint32_t bytes)
+{
+    const struct table *table = &file->table[HMK_STRINGS];
+    if (bytes == 0 || offset >= table->directory.count)
+        return NULL;
+    unsigned chunk = hmk_chunk_of(offset, table->directory.first_records);
+    uint64_t place = offset - hmk_chunk_first(chunk, table->directory.first_records);
+    return bytes <= table->chunk_records[chunk] - place ? table->chunk[chunk] + place : NULL;
 }
 
 const struct hmk_census *read_census(const struct read_file *file, uint64_t index)

@@ -7,8 +7,8 @@
  *
  * read_open copies what is published into private memory, so that nothing changes or disappears under the
  * caller, and checks it once: every chunk lies inside the file and overlaps no other, and every reference from a
- * record to another (parent, frame, module, thread, row, site) is in range.  After that the caller may follow
- * references without checks of its own.  Strings are checked when they are asked for.
+ * record to another (parent, frame, module, code, thread, row, site) is in range.  After that the caller may follow
+ * references without checks of its own.  Strings and raw bytes are checked when they are asked for.
  *
  * Of a live process the copy is taken in the order that makes references hold (what refers is counted before
  * what it refers to), but counters may be some events apart from each other.
@@ -61,6 +61,9 @@ const void *read_record(const struct read_file *file, enum hmk_table_id id, uint
 /* Never NULL: an offset outside the table or a string without an end reads "(damaged)". */
 const char *read_string(const struct read_file *file, uint32_t offset);
 
+/* `bytes` raw bytes of HMK_STRINGS; NULL when they are not all there, or none are asked for. */
+const unsigned char *read_bytes(const struct read_file *file, uint32_t offset, uint32_t bytes);
+
 /* A complete census, or NULL: a slot that was being written when it was read, or never was. */
 const struct hmk_census *read_census(const struct read_file *file, uint64_t index);
 
@@ -72,6 +75,11 @@ static inline const struct hmk_module *read_module(const struct read_file *file,
 static inline const struct hmk_frame *read_frame(const struct read_file *file, uint64_t index)
 {
     return read_record(file, HMK_FRAMES, index);
+}
+
+static inline const struct hmk_code *read_code(const struct read_file *file, uint64_t index)
+{
+    return read_record(file, HMK_CODES, index);
 }
 
 static inline const struct hmk_site *read_site(const struct read_file *file, uint64_t index)

@@ -23,6 +23,7 @@ static const size_t record_bytes[HMK_TABLE_SLOTS] = {
     [HMK_CENSUSES] = sizeof(struct hmk_census),
     [HMK_CENSUS_ROWS] = sizeof(struct hmk_census_row),
     [HMK_HISTOGRAMS] = sizeof(struct hmk_histogram),
+    [HMK_CODES] = sizeof(struct hmk_code),
     [HMK_PINS] = sizeof(struct hmk_pin),
 };
 
@@ -182,8 +183,11 @@ static const char *stacks_broken(const struct rules_file *file)
         const struct hmk_frame *frame = rules_record(file, HMK_FRAMES, i);
         if (frame->parent >= i)
             return broken("table %u: frame %llu is not below its parent", HMK_FRAMES, i);
-        if ((frame->ref & 0x0fffffff) > rules_count(file, HMK_MODULES))
+        bool python = frame->ref >> HMK_FRAME_KIND_SHIFT == HMK_FRAME_PYTHON;
+        if (!python && (frame->ref & 0x0fffffff) > rules_count(file, HMK_MODULES))
             return broken("table %u: frame %llu has no such module", HMK_FRAMES, i);
+        if (python && (frame->ref & 0x0fffffff) >= rules_count(file, HMK_CODES))
+            return broken("table %u: frame %llu has no such code object", HMK_FRAMES, i);
     }
     for (uint64_t i = 0; i < rules_count(file, HMK_SITES); i++) {
         const struct hmk_site *site = rules_record(file, HMK_SITES, i);

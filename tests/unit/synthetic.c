@@ -26,6 +26,7 @@ static const struct {
     [HMK_CENSUSES] = { sizeof(struct hmk_census), 2 },
     [HMK_CENSUS_ROWS] = { sizeof(struct hmk_census_row), 4 },
     [HMK_HISTOGRAMS] = { sizeof(struct hmk_histogram), 1 },
+    [HMK_CODES] = { sizeof(struct hmk_code), 2 },
     [HMK_PINS] = { sizeof(struct hmk_pin), 2 },
 };
 

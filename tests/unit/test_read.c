@@ -125,6 +125,29 @@ START_TEST(strings_out_of_range_are_named_so)
 }
 END_TEST
 
+START_TEST(raw_bytes_are_whole_or_none)
+{
+    struct synthetic s;
+    synthetic_start(&s);
+    for (unsigned i = 0; i < 20; i++)
+        synthetic_string(&s, "so that there are two chunks");
+    bytes = synthetic_finish(&s, &size);
+    uint32_t chunk = directory(HMK_STRINGS)->first_records, count = (uint32_t)directory(HMK_STRINGS)->count;
+    struct read_file *file = read_memory(bytes, size, "x.hmk", &error);
+    ck_assert_ptr_nonnull(file);
+    ck_assert_mem_eq(read_bytes(file, 1, chunk - 1), (char *)first_record(HMK_STRINGS, 1), chunk - 1);
+    ck_assert_ptr_null(read_bytes(file, 1, chunk));
+    ck_assert_ptr_null(read_bytes(file, 1, UINT32_MAX));
+    ck_assert_ptr_null(read_bytes(file, 1, 0));
+    ck_assert_ptr_nonnull(read_bytes(file, count - 1, 1));
+    ck_assert_ptr_null(read_bytes(file, count - 1, 2));
+    ck_assert_ptr_null(read_bytes(file, count, 1));
+    ck_assert_ptr_null(read_bytes(file, UINT32_MAX, 1));
+    free(bytes);
+    read_close(file);
+}
+END_TEST
+
 START_TEST(the_head_of_the_file_decides_what_it_is)
 {
     size = 0;
@@ -250,6 +273,11 @@ START_TEST(references_out_of_range_are_refused)
     refused(READ_DAMAGED);
 
     make(synthetic_pinned);
+    ((struct hmk_frame *)first_record(HMK_FRAMES, 2))->ref = HMK_FRAME_PYTHON << HMK_FRAME_KIND_SHIFT;
+    refused(READ_DAMAGED);
+    ck_assert_ptr_nonnull(strstr(error.sentence, "code object"));
+
+    make(synthetic_pinned);
     ((struct hmk_site *)first_record(HMK_SITES, 2))->frame = 99;
     refused(READ_DAMAGED);
 
@@ -324,6 +352,7 @@ int main(void)
     tcase_add_test(tests, every_record_of_many_chunks_is_found);
     tcase_add_test(tests, a_census_that_was_being_written_is_none);
     tcase_add_test(tests, strings_out_of_range_are_named_so);
+    tcase_add_test(tests, raw_bytes_are_whole_or_none);
     tcase_add_test(tests, the_head_of_the_file_decides_what_it_is);
     tcase_add_test(tests, every_prefix_is_refused);
     tcase_add_test(tests, a_directory_that_cannot_be_is_refused);

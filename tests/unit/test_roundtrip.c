@@ -71,6 +71,11 @@ static void make_record(void *record, enum hmk_table_id id, uint64_t index)
         frame->ref = HMK_FRAME_NATIVE << HMK_FRAME_KIND_SHIFT | (frame->ref % 3);
         break;
     }
+    case HMK_CODES: {
+        struct hmk_code *code = record;
+        code->file = code->name = 0;
+        break;
+    }
     case HMK_SITES: {
         struct hmk_site *site = record;
         site->frame %= 100;
@@ -128,12 +133,14 @@ START_TEST(tables_come_back)
 {
     append_many(HMK_MODULES, 300);
     append_many(HMK_FRAMES, 9000);
+    append_many(HMK_CODES, 700);
     append_pairs(HMK_SITES, HMK_SITE_PEAKS, 5000);
     append_pairs(HMK_THREADS, HMK_HISTOGRAMS, 40);
     append_pairs(HMK_CELL_INDEX, HMK_CELLS, 300);
     struct read_file *file = read_back();
     compare(file, HMK_MODULES, 0, 300);
     compare(file, HMK_FRAMES, 1, 9001);
+    compare(file, HMK_CODES, 0, 700);
     compare(file, HMK_SITES, HMK_SITE_FIRST, 5000 + HMK_SITE_FIRST);
     compare(file, HMK_SITE_PEAKS, HMK_SITE_FIRST, 5000 + HMK_SITE_FIRST);
     compare(file, HMK_THREADS, 0, 40);
@@ -179,6 +186,34 @@ START_TEST(strings_and_events_come_back)
         ck_assert_str_eq(read_string(file, event->text), text);
         ck_assert_uint_eq(event->a + event->d, 2 * i + 3);
     }
+    read_close(file);
+}
+END_TEST
+
+/* Bytes, NULs among them, of every length that the writer takes. */
+START_TEST(line_tables_come_back)
+{
+    enum { CODES = 300 };
+    static char lines[RECORDING_STRING_LONGEST];
+    for (uint32_t i = 0; i < CODES; i++) {
+        uint32_t bytes = i == 0 ? RECORDING_STRING_LONGEST : i * 7;
+        scramble(lines, bytes, HMK_STRINGS, i);
+        struct hmk_code code = { .name = recording_string("<module>", 8), .first_line = i, .version = 3u << 8 | 11,
+                                 .lines = recording_string(lines, bytes), .line_bytes = bytes };
+        struct hmk_frame frame = { .code = i, .ref = HMK_FRAME_PYTHON << HMK_FRAME_KIND_SHIFT | i };
+        ck_assert_uint_eq(recording_append(HMK_CODES, &code), i);
+        recording_append(HMK_FRAMES, &frame);
+    }
+    struct read_file *file = read_back();
+    ck_assert_uint_eq(read_count(file, HMK_CODES), CODES);
+    for (uint32_t i = 0; i < CODES; i++) {
+        const struct hmk_code *code = read_code(file, i);
+        const unsigned char *back = read_bytes(file, code->lines, code->line_bytes);
+        scramble(lines, code->line_bytes, HMK_STRINGS, i);
+        ck_assert_str_eq(read_string(file, code->name), "<module>");
+        ck_assert(back != NULL && memcmp(back, lines, code->line_bytes) == 0);
+    }
+    ck_assert_ptr_null(read_code(file, CODES));
     read_close(file);
 }
 END_TEST
@@ -285,6 +320,7 @@ int main(void)
     tcase_add_test(all, tables_come_back);
     tcase_add_test(all, header_and_totals_come_back);
     tcase_add_test(all, strings_and_events_come_back);
+    tcase_add_test(all, line_tables_come_back);
     tcase_add_test(all, censuses_come_back);
     tcase_add_test(all, timeline_comes_back);
     tcase_add_test(all, reading_a_process_that_writes);
