@@ -63,16 +63,6 @@ static void add_whole_pages(struct causes *causes, uintptr_t from, uintptr_t to,
         causes->held_bytes[cause_of[item]] += bytes;
 }
 
-static void add_part(struct causes *causes, uintptr_t from, uintptr_t to, enum item item)
-{
-    uintptr_t page = from & ~(uintptr_t)(sys_page_bytes() - 1);
-    if (page != causes->page) {
-        causes_settle(causes);
-        causes->page = page;
-    }
-    causes->pending[item] += to - from;
-}
-
 void causes_add(struct causes *causes, uintptr_t from, uintptr_t to, enum item item)
 {
     uintptr_t mask = sys_page_bytes() - 1;
@@ -81,15 +71,15 @@ void causes_add(struct causes *causes, uintptr_t from, uintptr_t to, enum item i
     uintptr_t whole = (from + mask) & ~mask;
     uintptr_t whole_end = to & ~mask;
     if (whole > whole_end) {
-        add_part(causes, from, to, item);
+        causes_add_part(causes, from & ~mask, to - from, item);
         return;
     }
     if (from < whole)
-        add_part(causes, from, whole, item);
+        causes_add_part(causes, from & ~mask, whole - from, item);
     if (whole < whole_end)
         add_whole_pages(causes, whole, whole_end, item);
     if (whole_end < to)
-        add_part(causes, whole_end, to, item);
+        causes_add_part(causes, whole_end, to - whole_end, item);
 }
 
 void causes_add_run(struct causes *causes, uintptr_t from, uintptr_t to)

@@ -36,6 +36,16 @@ void causes_begin(struct causes *causes, const struct extent *extent);
 void causes_add(struct causes *causes, uintptr_t from, uintptr_t to, enum item item);
 void causes_settle(struct causes *causes);  /* after the last item */
 
+/* The same for an item that lies in one page, which starts at `page`. */
+static inline void causes_add_part(struct causes *causes, uintptr_t page, uint64_t bytes, enum item item)
+{
+    if (page != causes->page) {
+        causes_settle(causes);
+        causes->page = page;
+    }
+    causes->pending[item] += bytes;
+}
+
 /* Trims as malloc_trim(0) does: of a free run, the whole pages behind the first 48 bytes. */
 void causes_add_run(struct causes *causes, uintptr_t from, uintptr_t to);
 /* The main heap's top loses its end, in units of `granule` bytes, but for at least 33 bytes. */

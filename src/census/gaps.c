@@ -20,15 +20,10 @@ void gaps_begin(struct gaps *gaps, struct extent *extent)
     gaps->rejected = gaps->peek == NULL;
     gaps->in_use_bytes = 0;
     gaps->cached_bytes = 0;
-    gaps->top = 0;
+    gaps->top = gaps->verified = 0;
+    gaps->queued = gaps->oldest = 0;
     causes_begin(&gaps->by_map, extent);
     causes_begin(&gaps->by_chunks, extent);
-}
-
-void gaps_end(struct gaps *gaps)
-{
-    causes_settle(&gaps->by_map);
-    causes_settle(&gaps->by_chunks);
 }
 
 /* ---- by the map ----------------------------------------------------------------------------------- */
@@ -59,7 +54,7 @@ static void by_map(struct gaps *gaps, const struct gap *gap)
 
 /* ---- by the chunks -------------------------------------------------------------------------------- */
 
-static uint64_t size_word(struct gaps *gaps, uintptr_t chunk)
+static inline uint64_t size_word(struct gaps *gaps, uintptr_t chunk)
 {
     return peek_word(gaps->peek, chunk + 8, gaps->extent->end);
 }
@@ -146,6 +141,22 @@ static void add_last(struct gaps *gaps, uintptr_t run, uintptr_t chunk, uintptr_
     }
 }
 
+static void count_in_use(struct gaps *gaps, enum item kind, uint64_t bytes)
+{
+    gaps->in_use_bytes += bytes;
+    if (kind == ITEM_CACHED)
+        gaps->cached_bytes += bytes;
+}
+
+/* The header of the live block before a gap, unless it was compared as the one behind the gap before. */
+static bool verify_before(struct gaps *gaps, const struct gap *gap)
+{
+    if (gaps->verified == gap->from)
+        return true;
+    return gap->before <= gap->from - gaps->extent->start &&
+        (size_word(gaps, gap->from - gap->before) & ~(uint64_t)FLAGS) == gap->before;
+}
+
 static bool by_chunks(struct gaps *gaps, const struct gap *gap)
 {
     struct causes *causes = &gaps->by_chunks;
@@ -156,11 +167,7 @@ static bool by_chunks(struct gaps *gaps, const struct gap *gap)
             return false;
         causes_add(causes, gap->from, chunk, ITEM_METADATA);
         gaps->in_use_bytes += chunk - gap->from;
-    } else if (gap->before > gap->from - gaps->extent->start) {
-        return false;
-    } else if ((size_word(gaps, gap->from - gap->before) & ~(uint64_t)FLAGS) != gap->before) {
-        return false;
-    } else if (gap->from < gaps->extent->end && !(size_word(gaps, gap->from) & PREVIOUS_IN_USE)) {
+    } else if (!verify_before(gaps, gap) || !(size_word(gaps, chunk) & PREVIOUS_IN_USE)) {
         return false;
     }
     uintptr_t run = chunk;      /* start of the free run that ends at `chunk` */
@@ -176,8 +183,7 @@ static bool by_chunks(struct gaps *gaps, const struct gap *gap)
         if (kind != ITEM_FREE) {
             causes_add_run(causes, run, chunk);
             causes_add(causes, chunk, chunk + bytes, kind);
-            gaps->in_use_bytes += bytes;
-            gaps->cached_bytes += kind == ITEM_CACHED ? bytes : 0;
+            count_in_use(gaps, kind, bytes);
             run = chunk + bytes;
         }
         chunk += bytes;
@@ -187,15 +193,66 @@ static bool by_chunks(struct gaps *gaps, const struct gap *gap)
         return !gaps->peek->failed;
     }
     causes_add_run(causes, run, chunk);
+    gaps->verified = gap->to + gap->after;
     return chunk == gap->to && (size_word(gaps, chunk) & ~(uint64_t)FLAGS) == gap->after && !gaps->peek->failed;
 }
 
-void gaps_add(struct gaps *gaps, const struct gap *gap)
+/* The common case: one chunk, inside a page.  False: not that. */
+static bool add_quickly(struct gaps *gaps, const struct gap *gap)
 {
+    uint64_t bytes = gap->to - gap->from;
+    uintptr_t page = gap->from & ~(uintptr_t)(sys_page_bytes() - 1);
+    if (gaps->rejected || !gap->before || !gap->after || gap->to - page > sys_page_bytes() ||
+        (size_word(gaps, gap->from) | FLAGS) != (bytes | FLAGS) || !verify_before(gaps, gap))
+        return false;
+    uint64_t after = size_word(gaps, gap->to);
+    if ((after & ~(uint64_t)FLAGS) != gap->after || !(size_word(gaps, gap->from) & PREVIOUS_IN_USE) ||
+        gaps->peek->failed)
+        return false;
+    gaps->verified = gap->to + gap->after;
+    enum item kind = after & PREVIOUS_IN_USE ? kind_of(gaps, gap->from, bytes) : ITEM_FREE;
+    if (kind != ITEM_FREE)
+        count_in_use(gaps, kind, bytes);
+    causes_add_part(&gaps->by_map, page, bytes, ITEM_FREE);
+    causes_add_part(&gaps->by_chunks, page, bytes, kind);
+    return true;
+}
+
+static void explain(struct gaps *gaps, const struct gap *gap)
+{
+    if (add_quickly(gaps, gap))
+        return;
     by_map(gaps, gap);
     if (gaps->rejected)
         return;
     gaps->peek->failed = false;
     if (!by_chunks(gaps, gap))
         gaps->rejected = true;
+}
+
+/* Headers lie too far apart for the processor to foresee; by the time a gap is explained they have arrived. */
+void gaps_add(struct gaps *gaps, const struct gap *gap)
+{
+    if (!gaps->peek || !gaps->peek->direct) {
+        explain(gaps, gap);
+        return;
+    }
+    if (gaps->queued == GAPS_AHEAD) {
+        explain(gaps, &gaps->queue[gaps->oldest]);
+        gaps->oldest = (gaps->oldest + 1) % GAPS_AHEAD;
+        gaps->queued--;
+    }
+    gaps->queue[(gaps->oldest + gaps->queued++) % GAPS_AHEAD] = *gap;
+    __builtin_prefetch((const void *)gap->from);
+    __builtin_prefetch((const void *)gap->to);
+}
+
+void gaps_end(struct gaps *gaps)
+{
+    for (; gaps->queued; gaps->queued--) {
+        explain(gaps, &gaps->queue[gaps->oldest]);
+        gaps->oldest = (gaps->oldest + 1) % GAPS_AHEAD;
+    }
+    causes_settle(&gaps->by_map);
+    causes_settle(&gaps->by_chunks);
 }

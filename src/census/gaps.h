@@ -18,6 +18,14 @@
 struct extent;
 struct extents;
 
+struct gap {
+    uintptr_t from, to;
+    /* Chunk bytes of the live blocks on both sides; 0: the extent starts or ends there. */
+    uint64_t before, after;
+};
+
+#define GAPS_AHEAD 16u
+
 struct gaps {
     struct peek *peek;              /* NULL: chunks cannot be walked */
     const struct extents *extents;
@@ -27,15 +35,12 @@ struct gaps {
     struct extent *extent;
     struct causes by_map, by_chunks;
     bool rejected;
+    struct gap queue[GAPS_AHEAD];   /* told, headers being fetched into the cache */
+    uint32_t queued, oldest;
     uint64_t in_use_bytes;          /* of what the walk saw, besides live blocks: cached, foreign, metadata */
     uint64_t cached_bytes;          /* chunks of tcache, resident or not */
+    uintptr_t verified;             /* end of the last live chunk whose header was compared */
     uintptr_t top;                  /* start of the top chunk; 0: none here */
-};
-
-struct gap {
-    uintptr_t from, to;
-    /* Chunk bytes of the live blocks on both sides; 0: the extent starts or ends there. */
-    uint64_t before, after;
 };
 
 void gaps_begin(struct gaps *gaps, struct extent *extent);

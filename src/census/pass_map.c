@@ -25,6 +25,7 @@ struct page_site {
 struct pass_map_page {
     uintptr_t start;            /* 0: none */
     uint32_t live_bytes;
+    uint32_t requested_bytes;   /* of those */
     uint32_t large_bytes;
     uint32_t sites;
     struct page_site site[];
@@ -36,6 +37,7 @@ struct scan {
     struct extent *extent;
     struct gaps *gaps;
     size_t page_bytes;
+    bool is_main;
     uintptr_t at;               /* everything below is told */
     uint32_t run_value;         /* of the cells from `at` on */
     struct gap gap;
@@ -58,7 +60,7 @@ bool pass_map_init(struct pass_map *pass, uint32_t sites, struct scratch *scratc
 
 /* ---- pages ---------------------------------------------------------------------------------------- */
 
-static struct page_site *page_site(struct scan *scan, uint32_t site)
+static inline struct page_site *page_site(struct scan *scan, uint32_t site)
 {
     struct pass_map_page *page = scan->page;
     struct tally *tally = pass_map_tally(scan->pass, site);
@@ -117,11 +119,18 @@ static void charge_page(struct scan *scan)
 
 static void leave_page(struct scan *scan)
 {
+    struct pass_map *pass = scan->pass;
     struct pass_map_page *page = scan->page;
-    if (page->start && is_resident(scan, page->start))
+    if (page->start && is_resident(scan, page->start)) {
+        pass->live_resident_bytes += page->requested_bytes;
+        pass->slack_resident_bytes += page->live_bytes - page->requested_bytes;
         charge_page(scan);
+    } else {
+        pass->nonresident_live_bytes += page->requested_bytes;
+    }
     page->start = 0;
     page->live_bytes = 0;
+    page->requested_bytes = 0;
     page->large_bytes = 0;
     page->sites = 0;
     scan->pass->page_count++;
@@ -186,31 +195,32 @@ static void end_run(struct scan *scan, uintptr_t to)
 
 /* ---- live blocks ---------------------------------------------------------------------------------- */
 
-/* Live bytes [from, to); how many of them are resident. */
-static uint64_t live_range(struct scan *scan, uintptr_t from, uintptr_t to, uint32_t site)
+/* Chunk bytes [from, to) of a live block, of which those below `slack` were requested. */
+static void live_range(struct scan *scan, uintptr_t from, uintptr_t to, uintptr_t slack, uint32_t site)
 {
-    uint64_t resident = 0;
+    struct pass_map *pass = scan->pass;
     uintptr_t mask = scan->page_bytes - 1;
     while (from < to) {
         uintptr_t end = (from | mask) + 1;
-        if (!(from & mask) && to - from > mask) {
+        if (!(from & mask) && slack - from > mask && slack > from) {    /* whole pages of requested bytes */
             leave_page(scan);
-            end = to & ~mask;
+            end = slack & ~mask;
             size_t first = (from - scan->extent->start) / scan->page_bytes;
-            resident += residency_sum(scan->extent->resident + first, (end - from) / scan->page_bytes) *
+            uint64_t resident = residency_sum(scan->extent->resident + first, (end - from) / scan->page_bytes) *
                 scan->page_bytes;
+            pass->live_resident_bytes += resident;
+            pass->nonresident_live_bytes += end - from - resident;
         } else {
             if (end > to)
                 end = to;
             enter_page(scan, from);
             page_site(scan, site)->live_bytes += (uint32_t)(end - from);
             scan->page->live_bytes += (uint32_t)(end - from);
-            if (is_resident(scan, from))
-                resident += end - from;
+            if (slack > from)
+                scan->page->requested_bytes += (uint32_t)((slack < end ? slack : end) - from);
         }
         from = end;
     }
-    return resident;
 }
 
 static void end_gap(struct scan *scan, uintptr_t to, uint64_t after)
@@ -222,14 +232,26 @@ static void end_gap(struct scan *scan, uintptr_t to, uint64_t after)
     }
 }
 
+static inline void tally_block(struct scan *scan, uintptr_t chunk, uint32_t site, size_t requested, size_t bytes)
+{
+    struct pass_map *pass = scan->pass;
+    struct tally *tally = pass_map_tally(pass, site);
+    tally->live_bytes += requested;
+    tally->live_blocks++;
+    if (scan->is_main)
+        tally->top_block = chunk;
+    pass->live_bytes += requested;
+    pass->live_blocks++;
+    pass->live_chunk_bytes += bytes;
+}
+
 /* The slack is what follows the requested bytes; the header before them counts as slack too. */
 static void live_block(struct scan *scan, uintptr_t chunk, const struct blockmap_extent *block)
 {
-    struct pass_map *pass = scan->pass;
     uintptr_t end = chunk + block->chunk;
     uintptr_t limit = scan->extent->end;
     if (chunk < scan->at || end > limit) {
-        pass->odd_blocks++;
+        scan->pass->odd_blocks++;
         if (chunk < scan->at)
             chunk = scan->at;
         if (end > limit)
@@ -239,22 +261,28 @@ static void live_block(struct scan *scan, uintptr_t chunk, const struct blockmap
     }
     end_run(scan, chunk);
     end_gap(scan, chunk, block->chunk);
-    struct tally *tally = pass_map_tally(pass, block->site);
-    tally->live_bytes += block->requested;
-    tally->live_blocks++;
-    if (scan->extent->kind == EXTENT_BREAK)
-        tally->top_block = chunk;
-    pass->live_bytes += block->requested;
-    pass->live_blocks++;
-    pass->live_chunk_bytes += block->chunk;
+    tally_block(scan, chunk, block->site, block->requested, block->chunk);
     uintptr_t slack = chunk + block->requested < end ? chunk + block->requested : end;
-    uint64_t resident = live_range(scan, chunk, slack, block->site);
-    pass->live_resident_bytes += resident;
-    pass->nonresident_live_bytes += slack - chunk - resident;
-    pass->slack_resident_bytes += live_range(scan, slack, end, block->site);
+    live_range(scan, chunk, end, slack, block->site);
     scan->at = end;
     scan->run_value = NO_RUN;
     scan->gap = (struct gap){ .from = end, .before = block->chunk };
+}
+
+/* The common case: a small block right behind another one, on the current page.  False: not that. */
+static inline bool live_block_quickly(struct scan *scan, uintptr_t chunk, uint32_t site, size_t requested, size_t bytes)
+{
+    struct pass_map_page *page = scan->page;
+    if (chunk != scan->at || chunk - page->start > scan->page_bytes - bytes || scan->run_value != NO_RUN)
+        return false;
+    tally_block(scan, chunk, site, requested, bytes);
+    page_site(scan, site)->live_bytes += (uint32_t)bytes;
+    page->live_bytes += (uint32_t)bytes;
+    page->requested_bytes += (uint32_t)requested;
+    scan->at = chunk + bytes;
+    scan->gap.from = chunk + bytes;
+    scan->gap.before = bytes;
+    return true;
 }
 
 /* ---- cells ---------------------------------------------------------------------------------------- */
@@ -287,17 +315,6 @@ static inline void next_run(struct scan *scan, uintptr_t boundary, uint32_t valu
     scan->run_value = value;
 }
 
-static inline bool decode_here(uintptr_t block, uint32_t word, struct blockmap_extent *extent)
-{
-    uint32_t requested = word >> BLOCKMAP_CODE_SHIFT & BLOCKMAP_CODE_MASK;
-    if (requested >= BLOCKMAP_DIRECT_LIMIT || blockmap.foreign)
-        return blockmap_decode_word(block, word, extent);
-    extent->site = word & BLOCKMAP_SITE_MASK;
-    extent->requested = requested;
-    extent->chunk = blockmap_smallest_chunk(requested);
-    return true;
-}
-
 /* Addresses here are of blocks, 16 bytes above those of chunks under glibc.  Scans the cells from `at` up to the end of their
  * page; returns the address at which to go on. */
 static uintptr_t scan_page(struct scan *scan, const struct blockmap_leaf *leaf, uintptr_t at)
@@ -318,8 +335,16 @@ static uintptr_t scan_page(struct scan *scan, const struct blockmap_leaf *leaf, 
         uintptr_t block = base + (i << shift);
         if (word & BLOCKMAP_LIVE) {
             struct blockmap_extent extent;
+            size_t requested = word >> BLOCKMAP_CODE_SHIFT & BLOCKMAP_CODE_MASK;
             block += word & BLOCKMAP_UPPER ? 16 : 0;
-            if (decode_here(block, word, &extent)) {
+            if (requested < BLOCKMAP_DIRECT_LIMIT && header) {
+                size_t bytes = blockmap_smallest_chunk(requested);
+                if (live_block_quickly(scan, block - header, word & BLOCKMAP_SITE_MASK, requested, bytes)) {
+                    i = (block + bytes - base) >> shift;
+                    continue;
+                }
+            }
+            if (blockmap_decode_word(block, word, &extent)) {
                 live_block(scan, block - header, &extent);
                 uintptr_t next = scan->at + header;
                 if (next <= block || next >= page_end)
@@ -339,7 +364,7 @@ void pass_map_scan(struct pass_map *pass, struct extent *extent, struct gaps *ga
 {
     uintptr_t header = blockmap.foreign ? 0 : 16;
     struct scan scan = { .pass = pass, .page = pass->page, .extent = extent, .gaps = gaps,
-                         .page_bytes = sys_page_bytes(), .at = extent->start, .run_value = NO_RUN,
+                         .page_bytes = sys_page_bytes(), .is_main = extent->kind == EXTENT_BREAK, .at = extent->start, .run_value = NO_RUN,
                          .gap = { .from = extent->start } };
     pass->page_count++;
     uintptr_t at = extent->start + header;
@@ -348,7 +373,7 @@ void pass_map_scan(struct pass_map *pass, struct extent *extent, struct gaps *ga
         if (leaf) {
             at = scan_page(&scan, leaf, at);
         } else {
-            next_run(&scan, at, 0);
+            next_run(&scan, at & ~(uintptr_t)31, 0);
             at = (at | (BLOCKMAP_LEAF_BYTES - 1)) + 1;
         }
     }
