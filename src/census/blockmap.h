@@ -238,6 +238,16 @@ bool blockmap_decode(uintptr_t block, struct blockmap_extent *extent);
 /* The same of a cell that was read already and has BLOCKMAP_LIVE. */
 bool blockmap_decode_word(uintptr_t block, uint32_t word, struct blockmap_extent *extent);
 
+/* What the map holds for an address: the cell, or the record of its page. */
+static inline uint32_t blockmap_word(uintptr_t address)
+{
+    const struct blockmap_leaf *leaf = blockmap_leaf_of(address);
+    if (!leaf)
+        return 0;
+    uint32_t record = __atomic_load_n(&leaf->page_record[blockmap_page_index(address)], __ATOMIC_ACQUIRE);
+    return record ? record & ~BLOCKMAP_BUSY : leaf->cell[blockmap_cell_index(address, blockmap.shift)];
+}
+
 /* Whether any cell of [from, to), which lies in one leaf, was ever written (to the page of cells). */
 bool blockmap_touched(uintptr_t from, uintptr_t to);
 
@@ -245,6 +255,5 @@ bool blockmap_touched(uintptr_t from, uintptr_t to);
 void blockmap_each_live_in(uintptr_t from, uintptr_t to,
                            void (*visit)(uintptr_t block, const struct blockmap_extent *extent, void *context),
                            void *context);
-
 
 #endif

@@ -8,6 +8,7 @@
 #include "census/ledger.h"
 #include "census/pass_map.h"
 #include "census/peek.h"
+#include "census/pins.h"
 #include <string.h>
 #include "freestanding/sys.h"
 #include "freestanding/banned.h"
@@ -25,6 +26,7 @@ struct taking {
     struct peek peek;
     struct pass_map pass;
     struct gaps gaps;
+    struct pins pins;
     struct ledger_chunk *chunks;
     uint32_t chunk_count;
     struct census_mapping *mappings;
@@ -134,6 +136,8 @@ static void scan_extent(struct taking *taking, struct extent *extent)
     gaps_begin(gaps, extent);
     pass_map_scan(&taking->pass, extent, gaps);
     gaps_end(gaps);
+    if (extent->kind == EXTENT_BREAK)
+        pins_rank_top(&taking->pins, &taking->pass, extent, gaps);
     census->forecast_map_bytes += causes_forecast(&gaps->by_map);
     if (gaps->rejected) {
         taking->all_walked = false;
@@ -156,6 +160,9 @@ static void scan_heap(struct taking *taking)
     taking->all_walked = !blockmap.foreign;
     for (size_t i = 0; i < taking->extents.count; i++)
         scan_extent(taking, &taking->extents.list[i]);
+    pins_rank_pages(&taking->pins);
+    taking->result->pins = taking->pins.pin;
+    taking->result->pin_count = taking->pins.pin_count;
     census->live_bytes += pass->live_resident_bytes;
     census->slack_bytes += pass->slack_resident_bytes;
     census->nonresident_live_bytes += pass->nonresident_live_bytes;
@@ -185,7 +192,7 @@ static bool prepare(struct taking *taking)
     if (!areas_read(&taking->areas, scratch) || !ledger_read_status(taking->census, scratch) ||
         !peek_init(&taking->peek, request->alone, scratch) ||
         !extents_find(&taking->extents, &taking->areas, &taking->peek, scratch) ||
-        !pass_map_init(&taking->pass, sites, scratch))
+        !pins_init(&taking->pins, sites, scratch) || !pass_map_init(&taking->pass, sites, &taking->pins, scratch))
         return false;
     taking->chunks = scratch_alloc(scratch, CHUNKS_MOST * sizeof(struct ledger_chunk));
     taking->mapped_by_site = scratch_alloc(scratch, sites * sizeof(uint64_t));

@@ -22,6 +22,7 @@ void gaps_begin(struct gaps *gaps, struct extent *extent)
     gaps->cached_bytes = 0;
     gaps->top = gaps->verified = 0;
     gaps->queued = gaps->oldest = 0;
+    gaps->last_wall.to = 0;
     causes_begin(&gaps->by_map, extent);
     causes_begin(&gaps->by_chunks, extent);
 }
@@ -107,12 +108,7 @@ static bool is_cached(struct gaps *gaps, uintptr_t chunk)
 
 static bool was_freed(uintptr_t chunk)
 {
-    uintptr_t block = chunk + 16;
-    const struct blockmap_leaf *leaf = blockmap_leaf_of(block);
-    if (!leaf)
-        return false;
-    uint32_t record = leaf->page_record[blockmap_page_index(block)];
-    return (record ? record : leaf->cell[blockmap_cell_index(block, blockmap.shift)]) & BLOCKMAP_PAINTED;
+    return blockmap_word(chunk + 16) & BLOCKMAP_PAINTED;
 }
 
 /* Of a chunk in use that is not a live block of the map.  malloc_trim puts fastbin chunks back, so they are free. */
@@ -171,6 +167,7 @@ static bool by_chunks(struct gaps *gaps, const struct gap *gap)
         return false;
     }
     uintptr_t run = chunk;      /* start of the free run that ends at `chunk` */
+    struct gap wall = { .to = 0 };
     while (chunk < gap->to) {
         uint64_t bytes = size_word(gaps, chunk) & ~(uint64_t)FLAGS;
         if (bytes == FENCE_BYTES || (gap->after == 0 && chunk + bytes == gap->to))
@@ -184,11 +181,13 @@ static bool by_chunks(struct gaps *gaps, const struct gap *gap)
             causes_add_run(causes, run, chunk);
             causes_add(causes, chunk, chunk + bytes, kind);
             count_in_use(gaps, kind, bytes);
+            wall = (struct gap){ .from = gap->from, .to = kind == ITEM_CACHED ? chunk : 0, .after = bytes };
             run = chunk + bytes;
         }
         chunk += bytes;
     }
     if (gap->after == 0) {
+        gaps->last_wall = wall;
         add_last(gaps, run, chunk, gap->to);
         return !gaps->peek->failed;
     }

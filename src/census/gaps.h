@@ -40,6 +40,8 @@ struct gaps {
     uint64_t in_use_bytes;          /* of what the walk saw, besides live blocks: cached, foreign, metadata */
     uint64_t cached_bytes;          /* chunks of tcache, resident or not */
     uintptr_t verified;             /* end of the last live chunk whose header was compared */
+    struct gap last_wall;           /* in the last gap: from its start to a cached chunk right under the top; `after`
+                                     * is that chunk's size; to = 0: none */
     uintptr_t top;                  /* start of the top chunk; 0: none here */
 };
 

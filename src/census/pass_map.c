@@ -9,6 +9,7 @@
 #include "census/blockmap.h"
 #include "census/extents.h"
 #include "census/gaps.h"
+#include "census/pins.h"
 #include "census/residency.h"
 #include "census/scratch.h"
 #include <string.h>
@@ -20,6 +21,8 @@ struct page_site {
     uint32_t site;
     uint32_t live_bytes;
     uint32_t held_bytes;
+    uint32_t blocks;            /* that start here */
+    uint64_t block_bytes;       /* requested, of those */
 };
 
 struct pass_map_page {
@@ -28,6 +31,9 @@ struct pass_map_page {
     uint32_t requested_bytes;   /* of those */
     uint32_t large_bytes;
     uint32_t sites;
+    /* The block that reaches in from the page before. */
+    uintptr_t spill_end;        /* 0: none */
+    uint64_t spill_bytes;       /* requested */
     struct page_site site[];
 };
 
@@ -40,17 +46,20 @@ struct scan {
     bool is_main;
     uintptr_t at;               /* everything below is told */
     uint32_t run_value;         /* of the cells from `at` on */
+    uintptr_t block_start, block_end;   /* of the last live block that was not a small one */
+    uintptr_t counted_end;      /* of a block that was counted with a pinned page and reaches beyond it */
     struct gap gap;
 };
 
 #define NO_RUN 0xffffffffu
 
-bool pass_map_init(struct pass_map *pass, uint32_t sites, struct scratch *scratch)
+bool pass_map_init(struct pass_map *pass, uint32_t sites, struct pins *pins, struct scratch *scratch)
 {
     memset(pass, 0, sizeof(*pass));
     if (sites == 0 || sites > HMK_SITE_LIMIT)
         sites = HMK_SITE_LIMIT;
     pass->sites = sites;
+    pass->pins = pins;
     pass->tally = scratch_alloc(scratch, sites * sizeof(struct tally));
     /* Every cell of a page may have a site of its own. */
     pass->page = scratch_alloc(scratch, sizeof(struct pass_map_page) +
@@ -77,16 +86,40 @@ static bool is_resident(const struct scan *scan, uintptr_t address)
     return scan->extent->resident[(address - scan->extent->start) / scan->page_bytes];
 }
 
-/* Free bytes beside live ones: each live site's share, by its bytes; all of them when no other site is there. */
-static void charge_pins(struct scan *scan, uint64_t held)
+/* The page to the set of pages that the same live sites hold; a block on two such pages is counted once. */
+static void charge_set(struct scan *scan, uint64_t held)
 {
     struct pass_map_page *page = scan->page;
-    uint64_t left = held, live_left = page->live_bytes;
+    struct pin_page pin = { .held_bytes = held };
+    if (page->spill_end && page->spill_end != scan->counted_end) {
+        pin.blocks = 1;
+        pin.block_bytes = page->spill_bytes;
+    }
     for (uint32_t i = 0; i < page->sites; i++) {
-        uint64_t live = page->site[i].live_bytes;
+        if (page->site[i].live_bytes == 0)
+            continue;
+        if (pin.sites == PIN_SITES_MOST)
+            return;
+        pin.site[pin.sites++] = page->site[i].site;
+        pin.blocks += page->site[i].blocks;
+        pin.block_bytes += page->site[i].block_bytes;
+    }
+    uintptr_t page_end = page->start + scan->page_bytes;
+    if (scan->block_start < page_end && scan->block_end > page_end)
+        scan->counted_end = scan->block_end;
+    pins_add_page(scan->pass->pins, &pin);
+}
+
+/* Free bytes beside live ones: each live site's share, by its bytes; all of them when no other site is there. */
+static void charge_pins(struct scan *scan, uint32_t held)
+{
+    struct pass_map_page *page = scan->page;
+    uint32_t left = held, live_left = page->live_bytes;
+    for (uint32_t i = 0; i < page->sites; i++) {
+        uint32_t live = page->site[i].live_bytes;
         if (live == 0)
             continue;
-        uint64_t share = left * live / live_left;
+        uint32_t share = left * live / live_left;
         struct tally *tally = pass_map_tally(scan->pass, page->site[i].site);
         tally->share_bytes += share;
         if (live == page->live_bytes)
@@ -94,13 +127,14 @@ static void charge_pins(struct scan *scan, uint64_t held)
         left -= share;
         live_left -= live;
     }
+    charge_set(scan, held);
 }
 
 static void charge_page(struct scan *scan)
 {
     struct pass_map *pass = scan->pass;
     struct pass_map_page *page = scan->page;
-    uint64_t held = scan->page_bytes - page->live_bytes;
+    uint32_t held = (uint32_t)scan->page_bytes - page->live_bytes;
     if (held == 0)
         return;
     pass->held_bytes += held;
@@ -132,6 +166,7 @@ static void leave_page(struct scan *scan)
     page->live_bytes = 0;
     page->requested_bytes = 0;
     page->large_bytes = 0;
+    page->spill_end = 0;
     page->sites = 0;
     scan->pass->page_count++;
 }
@@ -199,6 +234,7 @@ static void end_run(struct scan *scan, uintptr_t to)
 static void live_range(struct scan *scan, uintptr_t from, uintptr_t to, uintptr_t slack, uint32_t site)
 {
     struct pass_map *pass = scan->pass;
+    uintptr_t start = from;
     uintptr_t mask = scan->page_bytes - 1;
     while (from < to) {
         uintptr_t end = (from | mask) + 1;
@@ -214,8 +250,16 @@ static void live_range(struct scan *scan, uintptr_t from, uintptr_t to, uintptr_
             if (end > to)
                 end = to;
             enter_page(scan, from);
-            page_site(scan, site)->live_bytes += (uint32_t)(end - from);
+            struct page_site *part = page_site(scan, site);
+            part->live_bytes += (uint32_t)(end - from);
             scan->page->live_bytes += (uint32_t)(end - from);
+            if (from == start) {
+                part->blocks++;
+                part->block_bytes += slack - start;
+            } else {
+                scan->page->spill_end = to;
+                scan->page->spill_bytes = slack - start;
+            }
             if (slack > from)
                 scan->page->requested_bytes += (uint32_t)((slack < end ? slack : end) - from);
         }
@@ -263,6 +307,8 @@ static void live_block(struct scan *scan, uintptr_t chunk, const struct blockmap
     end_gap(scan, chunk, block->chunk);
     tally_block(scan, chunk, block->site, block->requested, block->chunk);
     uintptr_t slack = chunk + block->requested < end ? chunk + block->requested : end;
+    scan->block_start = chunk;
+    scan->block_end = end;
     live_range(scan, chunk, end, slack, block->site);
     scan->at = end;
     scan->run_value = NO_RUN;
@@ -276,7 +322,10 @@ static inline bool live_block_quickly(struct scan *scan, uintptr_t chunk, uint32
     if (chunk != scan->at || chunk - page->start > scan->page_bytes - bytes || scan->run_value != NO_RUN)
         return false;
     tally_block(scan, chunk, site, requested, bytes);
-    page_site(scan, site)->live_bytes += (uint32_t)bytes;
+    struct page_site *part = page_site(scan, site);
+    part->live_bytes += (uint32_t)bytes;
+    part->blocks++;
+    part->block_bytes += requested;
     page->live_bytes += (uint32_t)bytes;
     page->requested_bytes += (uint32_t)requested;
     scan->at = chunk + bytes;

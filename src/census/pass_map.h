@@ -14,6 +14,7 @@
 
 struct extents;
 struct gaps;
+struct pins;
 struct scratch;
 
 /* Of one site. */
@@ -38,11 +39,12 @@ struct pass_map {
     uint64_t held_page_bytes;
     uint64_t large_held_bytes;          /* last owner was >= 128 KiB */
     uint64_t odd_blocks;                /* cells that contradict the extents: the heap moves */
+    struct pins *pins;                  /* told of pages that live blocks hold */
     struct pass_map_page *page;
     uint64_t page_count;
 };
 
-bool pass_map_init(struct pass_map *pass, uint32_t sites, struct scratch *scratch);
+bool pass_map_init(struct pass_map *pass, uint32_t sites, struct pins *pins, struct scratch *scratch);
 /* Scans one extent; tells its gaps to `gaps`, begun for it by the caller. */
 struct extent;
 void pass_map_scan(struct pass_map *pass, struct extent *extent, struct gaps *gaps);

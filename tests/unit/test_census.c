@@ -454,6 +454,144 @@ START_TEST(test_mappings)
 }
 END_TEST
 
+/* ---- pins ------------------------------------------------------------------------------------------ */
+
+static const struct hmk_pin *find_pin(const struct census_result *result, uint32_t kind, uint32_t site)
+{
+    for (uint32_t i = 0; i < result->pin_count; i++)
+        if (result->pins[i].kind == kind && result->pins[i].site == site)
+            return &result->pins[i];
+    return NULL;
+}
+
+static void print_pins(const struct census_result *result)
+{
+    for (uint32_t i = 0; i < result->pin_count && getenv("CENSUS_VERBOSE"); i++) {
+        const struct hmk_pin *pin = &result->pins[i];
+        fprintf(stderr, "    pin kind %u flags %u site %u: %llu blocks %llu bytes gain %.2f cumulative %.2f largest %llu\n",
+                pin->kind, pin->flags, pin->site, (unsigned long long)pin->blocks, (unsigned long long)pin->bytes,
+                (double)pin->gain_bytes / MIB, (double)pin->cumulative_bytes / MIB,
+                (unsigned long long)pin->largest_bytes);
+    }
+}
+
+/* A block above all others; what lies lower is kept, so that it cannot be used again. */
+static void *take_from_top(size_t bytes, uint32_t site)
+{
+    for (;;) {
+        void *block = malloc(bytes);
+        if (block > blocks[BLOCKS - 1])
+            return born(memset(block, 1, bytes), bytes, site);
+    }
+}
+
+/* One block above 96 MB of free memory.  Freed, it lets the heap shrink by itself unless it is small enough to be
+ * cached. */
+static void check_top_pin(size_t bytes)
+{
+    fill_blocks(1000);
+    void *pin = take_from_top(bytes, 20);
+    for (size_t i = 0; i < BLOCKS; i++)
+        drop(blocks[i]);
+    struct census_request request = request_now();
+    struct census_result result;
+    ck_assert(census_take(&request, &result));
+    check_sums(&result);
+    print_pins(&result);
+    const struct hmk_pin *top = find_pin(&result, HMK_PIN_TOP, 20);
+    bool returns = bytes > 1032;
+    ck_assert(top && within(top->gain_bytes, 96 << 20, 0.01, 0));
+    ck_assert(top->blocks == 1 && top->bytes == bytes && top->address == (uintptr_t)pin);
+    ck_assert_uint_eq(top->flags, HMK_PIN_RETURNABLE | (returns ? HMK_PIN_RETURNS_ITSELF : 0u));
+    uint64_t gain = top->gain_bytes;
+    census_release(&result);
+    uint64_t before = resident_now();
+    drop(pin);
+    uint64_t after = resident_now();
+    ck_assert_msg(within(before - after, returns ? gain : 0, 0.01, 262144), "a pin of %zu bytes gave back %lld", bytes,
+                  (long long)(before - after));
+}
+
+START_TEST(test_top_pin_40) { check_top_pin(40); } END_TEST
+START_TEST(test_top_pin_1032) { check_top_pin(1032); } END_TEST
+START_TEST(test_top_pin_1100) { check_top_pin(1100); } END_TEST
+START_TEST(test_top_pin_5000) { check_top_pin(5000); } END_TEST
+
+START_TEST(test_top_ladder)
+{
+    fill_blocks(1000);
+    void *pins[3];
+    for (uint32_t i = 0; i < 3; i++)
+        pins[i] = take_from_top(i == 1 ? 5000 : 600, 30 + i);
+    for (size_t i = 0; i < BLOCKS; i++)
+        drop(blocks[i]);
+    struct census_request request = request_now();
+    struct census_result result;
+    ck_assert(census_take(&request, &result));
+    print_pins(&result);
+    const struct hmk_pin *last = find_pin(&result, HMK_PIN_TOP, 30);
+    ck_assert(last && last->cumulative_bytes > 95 * MIB && last->blocks == 1);
+    ck_assert(last->flags == HMK_PIN_RETURNABLE);
+    census_release(&result);
+    for (uint32_t i = 0; i < 3; i++)
+        drop(pins[i]);
+    /* Two of them are small: the top is held by chunks that are free for us and cached for glibc. */
+    ck_assert(census_take(&request, &result));
+    print_pins(&result);
+    const struct hmk_pin *cached = find_pin(&result, HMK_PIN_TOP_CACHED, 32);
+    ck_assert(cached && cached->gain_bytes > 95 * MIB);
+    census_release(&result);
+}
+END_TEST
+
+/* What the ranking says is what freeing the blocks of that site and trimming gives, with the blocks themselves. */
+START_TEST(test_what_if)
+{
+    struct { uint32_t site; size_t bytes; } *made = calloc(BLOCKS, sizeof(*made));
+    for (size_t i = 0; i < BLOCKS; i++) {
+        uint32_t site = i % 97 == 0 ? 8 : i % 31 == 0 ? 9 : i % 203 == 0 ? 10 : 7;
+        made[i].site = site;
+        made[i].bytes = 300 + next_random() % 1200;
+        blocks[i] = take(made[i].bytes, site);
+    }
+    for (size_t i = 0; i < BLOCKS; i++)
+        if (made[i].site == 7)
+            drop(blocks[i]);
+    struct census_request request = request_now();
+    struct census_result result;
+    ck_assert(census_take(&request, &result));
+    check_sums(&result);
+    print_pins(&result);
+    uint64_t trimmed = result.census.forecast_walk_bytes;
+    const struct hmk_pin *first = NULL, *second = NULL;
+    for (uint32_t i = 0; i < result.pin_count; i++) {
+        if (result.pins[i].kind == HMK_PIN_PAGES && !first)
+            first = &result.pins[i];
+        else if (result.pins[i].kind == HMK_PIN_PAGES && !second)
+            second = &result.pins[i];
+    }
+    ck_assert(first && second && first->site == 9 && second->site == 8);
+    uint64_t expected[2] = { first->cumulative_bytes + first->bytes,
+                             second->cumulative_bytes + first->bytes + second->bytes };
+    uint64_t freed_blocks[2] = { first->blocks, first->blocks + second->blocks };
+    census_release(&result);
+    uint64_t before = resident_now();
+    uint64_t blocks_freed = 0;
+    for (unsigned step = 0; step < 2; step++) {
+        for (size_t i = 0; i < BLOCKS; i++)
+            if (made[i].site == 9 - step) {
+                drop(blocks[i]);
+                blocks_freed++;
+            }
+        malloc_trim(0);
+        uint64_t returned = before - resident_now() - trimmed;
+        ck_assert_msg(within(expected[step], returned, 0.02, 65536), "step %u: expected %.3f, returned %.3f", step,
+                      (double)expected[step] / MIB, (double)returned / MIB);
+        ck_assert(freed_blocks[step] <= blocks_freed);
+    }
+}
+END_TEST
+
 /* Every page has one survivor: all that is free belongs to whom the test says. */
 START_TEST(test_owners_and_pins)
 {
@@ -491,7 +629,8 @@ int main(void)
     const TTest *const tests[] = {
         test_top_pin, test_every_16th, test_every_256th, test_three_of_four, test_pins_beside_5000, test_sawtooth,
         test_dynamic_threshold, test_small_heap, test_mmapped, test_random_churn, test_four_arenas, test_stuck_top,
-        test_never_touched, test_zero_pages, test_mappings, test_owners_and_pins,
+        test_never_touched, test_zero_pages, test_mappings, test_owners_and_pins, test_top_pin_40, test_top_pin_1032,
+        test_top_pin_1100, test_top_pin_5000, test_top_ladder, test_what_if,
     };
     Suite *suite = suite_create("census");
     TCase *real = tcase_create("real heap");

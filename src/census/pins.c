@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: MIT */
+#include "census/pins.h"
+
+#include "census/blockmap.h"
+#include "census/extents.h"
+#include "census/gaps.h"
+#include "census/pass_map.h"
+#include "census/residency.h"
+#include "census/scratch.h"
+#include <string.h>
+#include "freestanding/sys.h"
+#include "freestanding/banned.h"
+
+#define SETS 16384u             /* a power of two */
+#define SETS_MOST (SETS / 4 * 3)
+#define STEPS 16u
+#define RUNGS 8u
+#define PINS_MOST (STEPS + RUNGS + 1)
+#define WORTH_BYTES 65536u      /* smaller gains are not told */
+#define NO_SITE UINT32_MAX
+#define TCACHE_LARGEST 1040u    /* chunks up to this size stay cached when freed, so the top stays where it is */
+
+struct pin_set {
+    uint32_t sites;             /* 0: empty */
+    uint32_t missing;           /* of them, not yet chosen */
+    uint32_t site[PIN_SITES_MOST];
+    uint64_t held_bytes, blocks, block_bytes;
+};
+
+bool pins_init(struct pins *pins, uint32_t sites, struct scratch *scratch)
+{
+    *pins = (struct pins){ .sites = sites };
+    pins->set = scratch_alloc(scratch, SETS * sizeof(struct pin_set));
+    pins->score = scratch_alloc(scratch, sites * sizeof(pins->score[0]));
+    pins->chosen = scratch_alloc(scratch, sites * sizeof(pins->chosen[0]));
+    pins->pin = scratch_alloc(scratch, PINS_MOST * sizeof(struct hmk_pin));
+    return pins->set && pins->score && pins->chosen && pins->pin;
+}
+
+/* ---- pages ---------------------------------------------------------------------------------------- */
+
+static void sort_sites(uint32_t *site, uint32_t count)
+{
+    for (uint32_t i = 1; i < count; i++)
+        for (uint32_t at = i; at > 0 && site[at - 1] > site[at]; at--) {
+            uint32_t moved = site[at];
+            site[at] = site[at - 1];
+            site[at - 1] = moved;
+        }
+}
+
+void pins_add_page(struct pins *pins, const struct pin_page *page)
+{
+    uint32_t site[PIN_SITES_MOST] = { 0 };
+    uint64_t hash = page->sites;
+    for (uint32_t i = 0; i < page->sites; i++)
+        site[i] = page->site[i] < pins->sites ? page->site[i] : 0;
+    sort_sites(site, page->sites);
+    for (uint32_t i = 0; i < page->sites; i++)
+        hash = (hash ^ site[i]) * UINT64_C(0x9e3779b97f4a7c15);
+    struct pin_set *set = &pins->set[hash >> 32 & (SETS - 1)];
+    while (set->sites && (set->sites != page->sites || memcmp(set->site, site, sizeof(site)) != 0))
+        set = set + 1 < pins->set + SETS ? set + 1 : pins->set;
+    if (set->sites == 0) {
+        if (pins->count == SETS_MOST)
+            return;
+        pins->count++;
+        set->sites = set->missing = page->sites;
+        memcpy(set->site, site, sizeof(site));
+    }
+    set->held_bytes += page->held_bytes;
+    set->blocks += page->blocks;
+    set->block_bytes += page->block_bytes;
+}
+
+/* The site to choose next: sets that lack only it count fully, others by the number that they lack, squared. */
+static uint32_t best_site(const struct pins *pins)
+{
+    uint32_t best = 0;
+    uint64_t best_score = 0;
+    for (uint32_t i = 0; i < SETS; i++)
+        for (uint32_t s = 0; s < pins->set[i].sites; s++)
+            pins->score[pins->set[i].site[s]] = 0;
+    for (uint32_t i = 0; i < SETS; i++) {
+        const struct pin_set *set = &pins->set[i];
+        for (uint32_t s = 0; set->missing && s < set->sites; s++) {
+            uint32_t site = set->site[s];
+            if (pins->chosen[site])
+                continue;
+            pins->score[site] += set->held_bytes / (set->missing * set->missing);
+            if (pins->score[site] > best_score) {
+                best_score = pins->score[site];
+                best = site;
+            }
+        }
+    }
+    return best_score >= WORTH_BYTES ? best : NO_SITE;
+}
+
+/* Takes a site's blocks away: what that frees, into the pin. */
+static void choose(struct pins *pins, uint32_t site, struct hmk_pin *pin)
+{
+    pins->chosen[site] = true;
+    for (uint32_t i = 0; i < SETS; i++) {
+        struct pin_set *set = &pins->set[i];
+        for (uint32_t s = 0; s < set->sites; s++) {
+            if (set->site[s] != site || --set->missing > 0)
+                continue;
+            pin->gain_bytes += set->held_bytes;
+            pin->blocks += set->blocks;
+            pin->bytes += set->block_bytes;
+        }
+    }
+}
+
+void pins_rank_pages(struct pins *pins)
+{
+    uint64_t cumulative = 0;
+    for (uint32_t step = 0; step < STEPS; step++) {
+        uint32_t site = best_site(pins);
+        if (site == NO_SITE)
+            return;
+        struct hmk_pin *pin = &pins->pin[pins->pin_count++];
+        *pin = (struct hmk_pin){ .kind = HMK_PIN_PAGES, .site = site };
+        choose(pins, site, pin);
+        cumulative += pin->gain_bytes;
+        pin->cumulative_bytes = cumulative;
+    }
+}
+
+/* ---- top ------------------------------------------------------------------------------------------ */
+
+/* Rung i is made of what lies above the topmost block of the site that comes next. */
+struct ladder {
+    const struct extent *extent;
+    struct hmk_pin rung[RUNGS];
+    uintptr_t above[RUNGS];     /* chunk address of that block; 0: the start of the heap */
+    uint64_t trimmed[RUNGS];    /* of the gain, what malloc_trim gives back anyway */
+    uint32_t rungs;
+    uintptr_t at;               /* end of the last block seen */
+};
+
+static uint64_t resident_bytes(const struct extent *extent, uintptr_t from, uintptr_t to)
+{
+    uintptr_t page_bytes = sys_page_bytes();
+    uint64_t sum = 0;
+    while (from < to) {
+        uintptr_t end = (from & ~(page_bytes - 1)) + page_bytes;
+        size_t page = (from - extent->start) / page_bytes;
+        if (from % page_bytes == 0 && to - from >= page_bytes) {
+            size_t pages = (to - from) / page_bytes;
+            sum += residency_sum(extent->resident + page, pages) * page_bytes;
+            from += pages * page_bytes;
+            continue;
+        }
+        if (end > to)
+            end = to;
+        if (extent->resident[page])
+            sum += end - from;
+        from = end;
+    }
+    return sum;
+}
+
+static void visit_pinning(uintptr_t block, const struct blockmap_extent *found, void *context)
+{
+    struct ladder *ladder = context;
+    uintptr_t chunk = block - 16;
+    uintptr_t page_bytes = sys_page_bytes();
+    uint32_t i = 0;
+    while (i < ladder->rungs && chunk <= ladder->above[i])
+        i++;
+    if (i == ladder->rungs || chunk + found->chunk > ladder->extent->end) {
+        ladder->at = chunk + found->chunk;
+        return;
+    }
+    struct hmk_pin *rung = &ladder->rung[i];
+    if (chunk > ladder->at) {
+        rung->gain_bytes += resident_bytes(ladder->extent, ladder->at, chunk);
+        uintptr_t first = (ladder->at + 48 + page_bytes - 1) & ~(page_bytes - 1), last = chunk & ~(page_bytes - 1);
+        if (first < last)
+            ladder->trimmed[i] += resident_bytes(ladder->extent, first, last);
+    }
+    rung->blocks++;
+    rung->bytes += found->requested;
+    rung->address = block;
+    rung->largest_bytes = found->chunk;
+    ladder->at = chunk + found->chunk;
+}
+
+/* The sites whose topmost blocks are highest, in that order; how many.  One more than there are rungs. */
+static uint32_t highest_sites(const struct pass_map *pass, uint32_t site[RUNGS + 1])
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < pass->sites; i++) {
+        uintptr_t top = pass->tally[i].top_block;
+        if (top == 0 || (count == RUNGS + 1 && top < pass->tally[site[RUNGS]].top_block))
+            continue;
+        uint32_t at = count < RUNGS + 1 ? count++ : RUNGS;
+        for (; at > 0 && pass->tally[site[at - 1]].top_block < top; at--)
+            site[at] = site[at - 1];
+        site[at] = i;
+    }
+    return count;
+}
+
+static void add_cached_top(struct pins *pins, const struct extent *extent, const struct gaps *gaps)
+{
+    const struct gap *wall = &gaps->last_wall;
+    if (wall->to == 0)
+        return;
+    uint64_t gain = resident_bytes(extent, wall->from, wall->to);
+    if (gain < WORTH_BYTES)
+        return;
+    pins->pin[pins->pin_count++] = (struct hmk_pin){
+        .kind = HMK_PIN_TOP_CACHED,
+        .flags = HMK_PIN_RETURNABLE,
+        .site = blockmap_word(wall->to + 16) & BLOCKMAP_SITE_MASK,
+        .blocks = 1,
+        .bytes = wall->after - 8,
+        .gain_bytes = gain,
+        .cumulative_bytes = gain,
+        .address = wall->to + 16,
+        .largest_bytes = wall->after,
+    };
+}
+
+void pins_rank_top(struct pins *pins, const struct pass_map *pass, const struct extent *extent, const struct gaps *gaps)
+{
+    uint32_t site[RUNGS + 1];
+    uint32_t count = highest_sites(pass, site);
+    struct ladder ladder = { .extent = extent, .rungs = count < RUNGS ? count : RUNGS };
+    add_cached_top(pins, extent, gaps);
+    for (uint32_t i = 0; i < ladder.rungs; i++) {
+        ladder.rung[i] = (struct hmk_pin){ .kind = HMK_PIN_TOP, .site = site[i] };
+        ladder.above[i] = i + 1 < count ? pass->tally[site[i + 1]].top_block : 0;
+    }
+    if (ladder.rungs == 0)
+        return;
+    uintptr_t from = ladder.above[ladder.rungs - 1];
+    if (from == 0)
+        from = ladder.at = extent->start;
+    blockmap_each_live_in(from + 16, extent->end, visit_pinning, &ladder);
+    uint64_t cumulative = 0;
+    for (uint32_t i = 0; i < ladder.rungs; i++) {
+        struct hmk_pin *rung = &ladder.rung[i];
+        cumulative += rung->gain_bytes;
+        rung->cumulative_bytes = cumulative;
+        if (rung->largest_bytes > TCACHE_LARGEST)
+            rung->flags |= HMK_PIN_RETURNS_ITSELF;
+        if (ladder.trimmed[i] > rung->gain_bytes / 2)
+            rung->flags |= HMK_PIN_RETURNABLE;
+        if (cumulative >= WORTH_BYTES)
+            pins->pin[pins->pin_count++] = *rung;
+    }
+}
