@@ -1,0 +1,185 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# What report says of programs whose memory is known: the cause, the forecast beside what really comes back, and that
+# everything it prints adds up.
+
+load helper
+
+# held CASE: runs it under the shim, report in r.json and r.txt; and bare, what a trim returned in $returned.
+held() {
+    need jq
+    profiled "$programs/held" "$1"
+    "$heapmark" report --json "$(recording held)" >r.json
+    "$heapmark" report "$(recording held)" >r.txt
+    returned=$("$programs/held" "$1" trim | value returned)
+    forecast=$(jq '.ledgers[.current_ledger].forecast_bytes' r.json)
+}
+
+# A twohundredth or 64 KiB.
+forecast_holds() {
+    local bound=$((returned / 200 > 65536 ? returned / 200 : 65536))
+    within "forecast" "$returned" "$forecast" $bound
+}
+
+json() { jq -r "$1" r.json; }
+
+adds_up() {
+    equal "sum of the ledger" "$(json '.ledgers[.current_ledger].rss_bytes')" "$(json '.ledgers[.current_ledger].sum_bytes')" &&
+        equal "parts of the ledger" "$(json '.ledgers[.current_ledger].rss_bytes')" \
+            "$(json '[.ledgers[.current_ledger].parts[]] | add')" &&
+        equal "held by site" "$(json '.ledgers[.current_ledger].held_bytes')" "$(json '.ledgers[.current_ledger].parts |
+            with_entries(select(.key | startswith("held_"))) | [.[]] | add')"
+    local unexplained rss
+    unexplained=$(json '.ledgers[.current_ledger].parts.unexplained')
+    rss=$(json '.ledgers[.current_ledger].rss_bytes')
+    within "unexplained" 0 "$unexplained" $((rss / 100))
+}
+
+@test "small blocks behind freed buffers are named, with what they keep" {
+    held pins
+    adds_up
+    forecast_holds
+    equal verdict pinned "$(json .verdict)"
+    [[ $(json '.findings[0].sentence') == *make_pin* ]]
+    (( $(json '.findings[0].gain_bytes') > 70000000 ))
+    grep -q 'make_pin' r.txt
+}
+
+@test "a comb of live blocks is fragmentation, and no trim is promised" {
+    held comb
+    adds_up
+    forecast_holds
+    equal verdict fragmentation "$(json .verdict)"
+    (( forecast < 1000000 ))
+}
+
+@test "everything freed below one block comes back by a trim" {
+    held below
+    adds_up
+    forecast_holds
+    (( forecast > 90000000 ))
+    equal step trim "$(json '.findings[0].step')"
+}
+
+@test "the top of a thread's arena is said to be out of malloc_trim's reach" {
+    held thread
+    adds_up
+    forecast_holds
+    equal verdict top-stuck "$(json .verdict)"
+    (( $(json '.ledgers[.current_ledger].parts.held_stuck_top') > 40000000 ))
+}
+
+@test "blocks that were never freed are a leak, and the site is named" {
+    held leak
+    adds_up
+    equal verdict leak "$(json .verdict)"
+    [[ $(json '.findings[0].sentence') == *"make_small"* ]]
+    equal blocks 10000 "$(json '.findings[0].site_blocks')"
+}
+
+@test "report and JSON agree with the plain dump" {
+    need jq
+    profiled "$programs/counts" >said
+    local file
+    file=$(recording counts)
+    "$heapmark" report --json "$file" >r.json
+    local key
+    for key in live_bytes live_blocks peak_bytes; do
+        equal $key "$(fact "$file" $key)" "$(json "if \"$key\" == \"peak_bytes\" then ([.sites[] |
+            select(.kind == \"heap\") | .peak_bytes] | add) else .heap.$key end")"
+    done
+    equal "sites" "$(json '[.sites[] | select(.kind == "heap") | .live_bytes] | add')" "$(json .heap.live_bytes)"
+}
+
+@test "a killed program's report says so" {
+    LD_PRELOAD=$shim sleep 60 &
+    local pid=$! file="" tries=0
+    until [[ -n $file && -s $file ]] && "$heapmark" info "$file" >/dev/null 2>&1; do
+        (( ++tries < 200 )) || { echo "no recording"; return 1; }
+        sleep 0.05
+        file=$(compgen -G "$work/sleep.*.hmk" || true)
+    done
+    "$heapmark" report "$file" | grep -q 'running for'
+    "$heapmark" info --json "$file" | grep -q '"state": "running"'
+    kill -KILL $pid
+    wait $pid || true
+    "$heapmark" report "$file" | grep -q 'killed after'
+    "$heapmark" info "$file" | grep -q 'killed'
+}
+
+# refused FILE WORDS: every reading verb says so in one line and ends with 2.
+refused() {
+    local verb got
+    for verb in report info dump; do
+        got=0
+        "$heapmark" $verb "$1" >out 2>err || got=$?
+        equal "status of $verb" 2 $got
+        equal "lines said by $verb" 1 "$(wc -l <err)"
+        grep -q -- "$2" err || { cat err; return 1; }
+        [[ ! -s out ]]
+    done
+}
+
+@test "what is no recording is refused in one sentence" {
+    : >empty.hmk
+    refused empty.hmk 'is empty'
+    cp "$heapmark" foreign.hmk
+    refused foreign.hmk 'not a heapmark recording'
+    refused missing.hmk 'No such file'
+    refused . 'is a directory'
+    profiled true
+    local file
+    file=$(recording true)
+    head -c 9000 "$file" >cut.hmk
+    refused cut.hmk 'truncated'
+    { head -c 8 "$file"; printf '\377\0\0\0'; tail -c +13 "$file"; } >newer.hmk
+    refused newer.hmk 'newer than version'
+}
+
+@test "one bad file among several does not hide the others" {
+    profiled true
+    : >empty.hmk
+    local got=0
+    "$heapmark" report empty.hmk "$(recording true)" >out 2>err || got=$?
+    equal status 2 $got
+    grep -q '^RSS ' out
+    grep -q '==> ' out
+}
+
+@test "wrong usage is told apart, and a near verb is suggested" {
+    local got=0
+    "$heapmark" reprot x >out 2>err || got=$?
+    equal status 2 $got
+    grep -q "Did you mean 'report'" err
+    got=0
+    "$heapmark" report --sort size x >out 2>err || got=$?
+    equal status 2 $got
+    got=0
+    "$heapmark" report --filter '[' x >out 2>err || got=$?
+    equal status 2 $got
+    got=0
+    "$heapmark" report >out 2>err || got=$?
+    equal status 2 $got
+    got=0
+    profiled true
+    "$heapmark" report "$(recording true)" >/dev/full 2>err || got=$?
+    equal status 2 $got
+    grep -q 'cannot write' err
+}
+
+@test "the report of a pandas script names the largest allocations of its peak" {
+    need jq
+    python_has pandas
+    cat >work.py <<'SCRIPT'
+import pandas, io
+text = "k,s,x\n" + "\n".join(f"{i % 100},name{i % 5000},{i}.5" for i in range(200000))
+frame = pandas.read_csv(io.StringIO(text))
+print(len(frame.groupby("k").agg({"x": "mean"})))
+del frame
+SCRIPT
+    profiled /usr/bin/python3 work.py
+    "$heapmark" report --json "$work"/python3*.hmk >r.json
+    adds_up
+    (( $(json .heap.peak_bytes) > 8000000 ))
+    (( $(json '[.sites[] | select(.kind == "heap") | .peak_bytes] | add') == $(json .heap.peak_bytes) ))
+}
