@@ -24,6 +24,10 @@ struct merge {
     struct merge_frame frame[MERGE_FRAMES];     /* root first */
     uint32_t count;
     uint32_t flags;                             /* enum unwind_flag to add */
+    /* the thread's last interned stack and the nodes of its frames, so that only what differs is looked up */
+    struct merge_frame last[MERGE_FRAMES];
+    uint32_t last_node[MERGE_FRAMES];
+    uint32_t last_count;
 };
 
 /* `places`: merge->sps is known.  scratch as for module_find, which is asked; so no lock of ours is held. */

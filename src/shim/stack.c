@@ -258,6 +258,16 @@ static void count_flags(uint32_t flags)
         HMK_SET(recording_live->incomplete_stacks, recording_live->incomplete_stacks + 1);
 }
 
+/* For stacks that are wanted whole: nothing is remembered there, and what is remembered of the heap's stacks stays. */
+static bool have_second_state(struct thread *thread)
+{
+    if (thread->unwind_whole == NULL)
+        thread->unwind_whole = unwind_thread_new();
+    return thread->unwind_whole != NULL;
+}
+
+_Static_assert(sizeof(struct merge) <= THREAD_SCRATCH - THREAD_SCRATCH_MERGE, "the scratch space");
+
 /* ---- stacks with Python frames ------------------------------------------------------------------ */
 
 /* Without Python the memo is a site.  With it, one native stack has many Python stacks above it, so the memo is a number for the
@@ -279,33 +289,51 @@ static uint32_t native_part(uint64_t hash)
     return part;
 }
 
-static uint32_t intern_merged(const struct merge *merge, uint64_t hash, uint32_t before, uint32_t flags)
+/* The leaf's node; 0: no room.  Lock held. */
+static uint32_t node_of_merged(struct merge *merge)
+{
+    uint32_t node = 0, i = 0;
+    while (i < merge->count && i < merge->last_count && merge->frame[i].code == merge->last[i].code &&
+           merge->frame[i].ref == merge->last[i].ref)
+        node = merge->last_node[i++];
+    merge->last_count = i;
+    for (; i < merge->count; i++) {
+        node = node_of(node, merge->frame[i].code, merge->frame[i].ref);
+        if (node == 0)
+            return 0;
+        merge->last[i] = merge->frame[i];
+        merge->last_node[i] = node;
+        merge->last_count = i + 1;
+    }
+    return node;
+}
+
+static uint32_t intern_merged(struct merge *merge, uint64_t hash, uint32_t before, uint32_t flags)
 {
     spin_lock(&intern_lock);
     if (sampling_interval != 0)
         flags |= HMK_SITE_SAMPLED;
-    uint32_t site = before == generation ? find(hash) : 0, node = 0;
-    bool room = true;
-    for (uint32_t i = 0; site == 0 && i < merge->count && room; i++) {
-        node = node_of(node, merge->frame[i].code, merge->frame[i].ref);
-        room = node != 0;
+    uint32_t site = before == generation ? find(hash) : 0;
+    if (site == 0) {
+        uint32_t node = node_of_merged(merge);
+        site = node != 0 ? site_of(node, flags) : HMK_SITE_LOST;
     }
-    if (site == 0)
-        site = room ? site_of(node, flags) : HMK_SITE_LOST;
     if (site != HMK_SITE_LOST)
         insert(hash, site);
     spin_unlock(&intern_lock);
     return site;
 }
 
-__attribute__((cold, noinline)) static uint32_t intern_python(struct thread *thread, struct unwind_thread *unwind,
+__attribute__((cold, noinline)) static uint32_t intern_python(struct thread *thread,
                                                               const struct unwind_start *start, uint64_t hash,
                                                               enum hmk_site_kind kind)
 {
     struct merge *merge = (struct merge *)((unsigned char *)thread->scratch + THREAD_SCRATCH_MERGE);
     uint32_t before = generation;
     struct unwind_result native;
-    bool places = unwind_capture_places(unwind, start, &native, merge->sps);
+    if (!have_second_state(thread))
+        return HMK_SITE_BEFORE;
+    bool places = unwind_capture_places(thread->unwind_whole, start, &native, merge->sps);
     if (native.depth == 0)
         return HMK_SITE_BEFORE;
     merge_frames(merge, &native, places, (unsigned char *)thread->scratch + 8192);
@@ -318,13 +346,13 @@ __attribute__((cold, noinline)) static uint32_t intern_python(struct thread *thr
 }
 
 /* `hash` of the native part is in a domain of its own: its value in the table is not a site. */
-static uint32_t site_above(struct thread *thread, struct unwind_thread *unwind, const struct unwind_start *start,
-                           uint32_t part, enum hmk_site_kind kind)
+static uint32_t site_above(struct thread *thread, const struct unwind_start *start, uint32_t part,
+                           enum hmk_site_kind kind)
 {
     uint64_t hash = mix(mix(__atomic_load_n(&generation, __ATOMIC_RELAXED), (uint64_t)part << 8 | kind), python_hash());
     hash += hash == 0;
     uint32_t site = find(hash);
-    return site != 0 ? site : intern_python(thread, unwind, start, hash, kind);
+    return site != 0 ? site : intern_python(thread, start, hash, kind);
 }
 
 #define NATIVE_DOMAIN UINT64_C(0xa5a5a5a5a5a5a5a5)
@@ -361,7 +389,7 @@ static uint32_t site_of_python_stack(struct thread *thread, const struct unwind_
         part = native_part(hash + (hash == 0));
         unwind_remember(thread->unwind, part);
     }
-    return site_above(thread, thread->unwind, start, part, HMK_KIND_HEAP);
+    return site_above(thread, start, part, HMK_KIND_HEAP);
 }
 
 static inline uint32_t site_of_stack(struct thread *thread, const struct unwind_start *start)
@@ -389,16 +417,14 @@ static inline uint32_t site_of_stack(struct thread *thread, const struct unwind_
     return site;
 }
 
-/* Mappings are rare and come from other places: they have an unwinder state of their own, so that they
- * never disturb what is remembered of the heap's stacks; their hashes and nodes are computed from the root. */
+/* Mappings are rare and come from other places; their hashes and nodes are computed from the root. */
 static uint32_t stack_site_mapping(struct thread *thread, const struct unwind_start *start, enum hmk_site_kind kind)
 {
-    if (thread->unwind_mapping == NULL && (thread->unwind_mapping = unwind_thread_new()) == NULL)
+    if (!have_second_state(thread))
         return HMK_SITE_BEFORE;
-    unwind_thread_reset(thread->unwind_mapping);
     thread->stack_generation = 0;
     struct unwind_result stack;
-    unwind_capture(thread->unwind_mapping, start, &stack);
+    unwind_capture(thread->unwind_whole, start, &stack);
     if (stack.depth == 0)
         return HMK_SITE_BEFORE;
     uint32_t flags = flags_of(&stack, kind);
@@ -410,7 +436,7 @@ static uint32_t stack_site_mapping(struct thread *thread, const struct unwind_st
     thread->node[0] = 0;
     if (python_active) {
         hash = mix(hash, NATIVE_DOMAIN);
-        return site_above(thread, thread->unwind_mapping, start, native_part(hash + (hash == 0)), kind);
+        return site_above(thread, start, native_part(hash + (hash == 0)), kind);
     }
     hash += hash == 0;
     uint32_t site = find(hash);

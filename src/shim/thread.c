@@ -117,10 +117,10 @@ static struct thread *new_state(void)
             return NULL;
         thread->unwind = unwind_thread_new();
     } else {
-        struct unwind_thread *unwind = thread->unwind, *mapping = thread->unwind_mapping;
+        struct unwind_thread *unwind = thread->unwind, *mapping = thread->unwind_whole;
         sys_advise(thread, STATE_BYTES, MADV_DONTNEED);
         thread->unwind = unwind;
-        thread->unwind_mapping = mapping;
+        thread->unwind_whole = mapping;
     }
     thread->hash = (uint64_t *)(thread + 1);
     thread->node = (uint32_t *)(thread->hash + UNWIND_DEPTH_LIMIT + 1);
@@ -168,8 +168,8 @@ static void settle(struct thread *thread, int32_t tid)
     HMK_SET(thread->record->served, thread->record->served + 1);
     sys_thread_name(thread->record->name);
     unwind_thread_reset(thread->unwind);
-    if (thread->unwind_mapping != NULL)
-        unwind_thread_reset(thread->unwind_mapping);
+    if (thread->unwind_whole != NULL)
+        unwind_thread_reset(thread->unwind_whole);
     thread->stack_generation = 0;
     thread->verify_countdown = stack_verify_every();
 }

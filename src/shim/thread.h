@@ -43,7 +43,7 @@ struct thread {
     struct hmk_thread *record;
     struct hmk_histogram *histogram;
     struct unwind_thread *unwind;
-    struct unwind_thread *unwind_mapping;   /* of mmap and friends, made when first needed */
+    struct unwind_thread *unwind_whole; /* for stacks that are wanted whole; made when first needed */
     uint32_t stack_generation;
     uint32_t verify_countdown;          /* captures until one is verified; 0: never */
     uint32_t deferred_count;            /* frees that a signal handler made while this thread was in a hook */

@@ -64,7 +64,6 @@ void unwind_capture(struct unwind_thread *thread, const struct unwind_start *sta
 bool unwind_capture_places(struct unwind_thread *thread, const struct unwind_start *start, struct unwind_result *result,
                            uint64_t *sps)
 {
-    unwind_thread_reset(thread);
     unwind_capture(thread, start, result);
     return thread->reuse != NULL && unwind_reuse_places(thread->reuse, result, sps);
 }
