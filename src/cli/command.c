@@ -75,6 +75,19 @@ bool command_number(const char *text, uint64_t limit, uint64_t *value)
     return true;
 }
 
+bool command_seconds(const char *text, uint64_t *ns)
+{
+    uint64_t whole = 0, fraction = 0, unit = 1000000000;
+    bool digits = false;
+    for (; *text >= '0' && *text <= '9' && whole <= 86400; text++, digits = true)
+        whole = whole * 10 + (uint64_t)(*text - '0');
+    if (*text == '.')
+        for (text++; *text >= '0' && *text <= '9'; text++, digits = true)
+            fraction += (uint64_t)(*text - '0') * (unit /= 10);
+    *ns = whole * 1000000000 + fraction;
+    return digits && *text == 0 && *ns <= UINT64_C(86400) * 1000000000;
+}
+
 unsigned command_width(int fd)
 {
     struct winsize size;

@@ -26,8 +26,12 @@ struct command {
 int cmd_dump(int argc, char **argv);
 int cmd_env(int argc, char **argv);
 int cmd_info(int argc, char **argv);
+int cmd_mark(int argc, char **argv);
+int cmd_ps(int argc, char **argv);
 int cmd_report(int argc, char **argv);
 int cmd_run(int argc, char **argv);
+int cmd_snapshot(int argc, char **argv);
+int cmd_trim(int argc, char **argv);
 
 /* "heapmark VERB: SENTENCE" on stderr; COMMAND_BAD. */
 int command_bad(const char *verb, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -40,6 +44,8 @@ int command_option(int argc, char **argv, const char *shorts, const struct optio
 int command_help(const char *text);
 /* A whole decimal number; false: it is none, or above `limit`. */
 bool command_number(const char *text, uint64_t limit, uint64_t *value);
+/* Seconds with an optional fraction, at most a day, in nanoseconds; false: it is no such number. */
+bool command_seconds(const char *text, uint64_t *ns);
 /* Columns to use and whether to use colour on a descriptor: of its terminal, else by COLUMNS and without. */
 unsigned command_width(int fd);
 bool command_color(int fd);

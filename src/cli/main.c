@@ -13,6 +13,10 @@ static const struct command commands[] = {
     { "run", cmd_run, "run a program and record its memory" },
     { "env", cmd_env, "the lines that do so without run: shell, Docker, systemd, Kubernetes" },
     { "report", cmd_report, "why memory is what it is: verdict, ledger, top sites" },
+    { "ps", cmd_ps, "the processes that are being recorded" },
+    { "trim", cmd_trim, "make a running process give back what it freed; what came, what stayed and why" },
+    { "mark", cmd_mark, "name this instant in a running process's recording" },
+    { "snapshot", cmd_snapshot, "take the ledger of a running process now" },
     { "info", cmd_info, "what a recording is, whether it is complete, what was lost" },
     { "dump", cmd_dump, "every record of a recording, plainly" },
 };

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #include "cli/process.h"
 
+#include "base/strbuf.h"
 #include "contract/format.h"
+#include <dirent.h>
 #include <inttypes.h>
-#include <stdbool.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* The first line of a small file; false: it cannot be read. */
 static bool read_line(const char *path, char *line, int bytes)
@@ -81,4 +84,101 @@ enum process_life process_life(const struct hmk_header *header)
     if (!start_ticks(header->pid, &ticks) || ticks != header->process_start_ticks)
         return PROCESS_GONE;
     return PROCESS_ALIVE;
+}
+
+bool process_wrote(pid_t pid, const struct hmk_header *header)
+{
+    struct process_facts facts;
+    uint64_t ticks;
+    return start_ticks((uint32_t)pid, &ticks) && ticks == header->process_start_ticks && process_facts(pid, 0, &facts) &&
+           (uint32_t)facts.own_pid == header->pid;
+}
+
+/* "NSpid:  4711  12" lists the numbers from our namespace inwards. */
+static pid_t last_number(const char *line)
+{
+    const char *last = line;
+    for (const char *at = line; *at; at++)
+        if ((*at == ' ' || *at == '\t') && at[1] >= '0' && at[1] <= '9')
+            last = at + 1;
+    return (pid_t)strtol(last, NULL, 10);
+}
+
+bool process_facts(pid_t pid, pid_t tid, struct process_facts *facts)
+{
+    char path[64], line[1024];
+    *facts = (struct process_facts){ .own_pid = pid };
+    snprintf(path, sizeof path, "/proc/%d/task/%d/status", (int)pid, (int)(tid ? tid : pid));
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return false;
+    while (fgets(line, sizeof line, file)) {
+        const char *value = strchr(line, ':');
+        if (!value)
+            continue;
+        value++;
+        if (strncmp(line, "State:", 6) == 0)
+            facts->state = value[strspn(value, " \t")];
+        else if (strncmp(line, "TracerPid:", 10) == 0)
+            facts->tracer = (pid_t)strtol(value, NULL, 10);
+        else if (strncmp(line, "Uid:", 4) == 0)
+            facts->uid = (uid_t)strtoul(value, NULL, 10);
+        else if (strncmp(line, "NStgid:", 7) == 0)
+            facts->own_pid = last_number(value);
+        else if (strncmp(line, "SigBlk:", 7) == 0)
+            facts->blocked = strtoull(value, NULL, 16);
+        else if (strncmp(line, "SigCgt:", 7) == 0)
+            facts->caught = strtoull(value, NULL, 16);
+    }
+    fclose(file);
+    return facts->state != 0;
+}
+
+void process_waits_in(pid_t pid, pid_t tid, char *function, size_t bytes)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/task/%d/wchan", (int)pid, (int)tid);
+    if (!read_line(path, function, (int)bytes) || strcmp(function, "0") == 0)
+        function[0] = 0;
+}
+
+uint64_t process_rss_bytes(pid_t pid)
+{
+    char path[64], line[256];
+    snprintf(path, sizeof path, "/proc/%d/statm", (int)pid);
+    const char *second = read_line(path, line, sizeof line) ? strchr(line, ' ') : NULL;
+    return second ? strtoull(second, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
+void process_exe(pid_t pid, struct strbuf *exe)
+{
+    char path[64], name[PATH_MAX];
+    snprintf(path, sizeof path, "/proc/%d/exe", (int)pid);
+    ssize_t length = readlink(path, name, sizeof name);
+    if (length > 0)
+        strbuf_put_n(exe, name, (size_t)length);
+}
+
+static void each_number(const char *path, bool (*visit)(pid_t number, void *context), void *context)
+{
+    DIR *directory = opendir(path);
+    if (!directory)
+        return;
+    for (struct dirent *entry; (entry = readdir(directory)) != NULL;)
+        if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9' &&
+            !visit((pid_t)strtol(entry->d_name, NULL, 10), context))
+            break;
+    closedir(directory);
+}
+
+void process_each(bool (*visit)(pid_t pid, void *context), void *context)
+{
+    each_number("/proc", visit, context);
+}
+
+void process_each_thread(pid_t pid, bool (*visit)(pid_t tid, void *context), void *context)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    each_number(path, visit, context);
 }

@@ -8,23 +8,24 @@
  *   asker    waits until request_sequence == answer_sequence; writes argument and label, stores request_kind (release),
  *            then request_sequence + 1 (release), and wakes the process: HMK_SIGNAL_MAGIC by live.control_signal, to a
  *            thread that does not block it.  Without the signal the process sees the request at its next sample.
- *   process  takes the request by exchanging request_kind for HMK_REQUEST_NONE, does the work, writes answer[] and
+ *   process  takes the request by exchanging request_kind for HMK_REQUEST_TAKEN, does the work, writes answer[] and
  *            answer_status and stores (release) answer_sequence = request_sequence.
- *   asker    who waited long enough takes the request back by the same exchange.  If it finds HMK_REQUEST_NONE the work is
- *            under way; else the process will some day answer HMK_ANSWER_WITHDRAWN.  Until then the sequences differ,
- *            and a new request goes in by storing argument, label and (release) kind alone; an answer WITHDRAWN to that
- *            means that it came too late, and is repeated.
+ *   asker    who waited long enough takes the request back: kind for HMK_REQUEST_NONE by compare-and-exchange, which fails
+ *            when the process is at work.  The process will some day answer HMK_ANSWER_WITHDRAWN; until then the
+ *            sequences differ, and the next request goes in as argument, label, and compare-and-exchange of
+ *            HMK_REQUEST_NONE for its kind.
  */
 
 #include "format.h"
 
 enum hmk_request_kind {
-    HMK_REQUEST_NONE = 0,       /* taken, or taken back */
+    HMK_REQUEST_NONE = 0,       /* taken back */
     HMK_REQUEST_MARK = 1,       /* label */
     HMK_REQUEST_SNAPSHOT = 2,   /* label; census of kind REQUEST. answer[0]: record of HMK_CENSUSES */
     HMK_REQUEST_TRIM = 3,       /* argument 1: forecast only. answer: see enum hmk_trim_answer */
     HMK_REQUEST_EXACT = 4,      /* argument: as SNAPSHOT, from a forked child */
-    HMK_REQUEST_AT_EXIT = 5     /* the process's own census on its way out */
+    HMK_REQUEST_AT_EXIT = 5,    /* the process's own census on its way out */
+    HMK_REQUEST_TAKEN = 255     /* the process is at work on it, or has answered */
 };
 
 /* si_value of the waking signal (SI_QUEUE): tells it from one that is meant for the host. */

@@ -124,7 +124,7 @@ static void serve_one(struct thread *thread, uint32_t sequence)
 {
     struct hmk_live *live = recording_live;
     struct control_answer answer = {.status = HMK_ANSWER_WITHDRAWN};
-    uint32_t kind = __atomic_exchange_n(&live->request_kind, HMK_REQUEST_NONE, __ATOMIC_ACQ_REL);
+    uint32_t kind = __atomic_exchange_n(&live->request_kind, HMK_REQUEST_TAKEN, __ATOMIC_ACQ_REL);
     if (kind != HMK_REQUEST_NONE) {
         char label[sizeof live->request_label + 1];
         __builtin_memcpy(label, live->request_label, sizeof live->request_label);
@@ -293,6 +293,7 @@ void control_tick(struct thread *thread)
 void control_init(bool want_signal)
 {
     stack = sys_map_anonymous(STACK_BYTES);
+    thread_guard_forks();
     if (want_signal)
         install();
 }

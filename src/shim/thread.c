@@ -60,8 +60,12 @@ bool thread_init(void)
 {
     slots = sys_map_anonymous(SLOT_LIMIT * sizeof *slots);
     have_key = pthread_key_create(&key, tear_down) == 0;
-    pthread_atfork(before_fork, after_fork_in_parent, NULL);
     return slots != NULL;
+}
+
+void thread_guard_forks(void)
+{
+    pthread_atfork(before_fork, after_fork_in_parent, NULL);
 }
 
 void thread_open_gate(void)

@@ -89,6 +89,7 @@ static inline void thread_leave(struct thread *thread)
 }
 
 bool thread_init(void);                 /* once, before the gate opens */
+void thread_guard_forks(void);           /* nothing is served inside libc's fork from now on; takes a lock of libc's */
 void thread_open_gate(void);
 void thread_shut_gate(void);
 /* In the child of a fork: drops all slots but makes the calling thread's anew.  The new recording is open. */

@@ -309,6 +309,18 @@ void overview_ledger(struct strbuf *out, const struct report *report, const stru
     strbuf_char(out, '\n');
 }
 
+void overview_held(struct strbuf *out, const struct report *report, const struct sites_view *view)
+{
+    const struct ledger *ledger = ledgers_newest(report->ledgers);
+    char a[UNITS_BYTES];
+    if (!ledger)
+        return;
+    strbuf_printf(out, "  %-*s %11s\n", LABEL_COLUMNS, "still held", units_size(a, ledger->held_bytes));
+    for (size_t i = 0; i < sizeof ledger_rows / sizeof *ledger_rows; i++)
+        if (ledger_rows[i].part >= LEDGER_HELD_FIRST && ledger_rows[i].part <= LEDGER_HELD_LAST)
+            put_ledger_row(out, view, i, ledger, NULL);
+}
+
 /* ---- pins --------------------------------------------------------------------------------------- */
 
 static const char *pin_note(const struct ledger_pin *pin)

@@ -14,6 +14,8 @@ void overview_process(struct strbuf *out, const struct report *report, const str
 void overview_verdict(struct strbuf *out, const struct report *report, const struct sites_view *view);
 /* Every part of VmRSS, with its sum. */
 void overview_ledger(struct strbuf *out, const struct report *report, const struct sites_view *view);
+/* What is held by the newest ledger, by cause. */
+void overview_held(struct strbuf *out, const struct report *report, const struct sites_view *view);
 /* What stands in the way of freed memory. */
 void overview_pins(struct strbuf *out, const struct report *report, const struct sites_view *view);
 /* Phases, marks and trims. */

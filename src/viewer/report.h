@@ -52,6 +52,9 @@ void report_text(const struct report *report, const struct report_options *optio
 /* RSS, what it is made of, why, what to do: the first lines of report_text alone. */
 void report_summary(const struct report *report, const struct report_options *options, FILE *out);
 
+/* Only what is held by the newest ledger, why, and what stands in the way. */
+void report_held(const struct report *report, const struct report_options *options, FILE *out);
+
 /* The same as one JSON document, "heapmark-report", version 1. */
 void report_json(const struct report *report, const struct report_options *options, FILE *out);
 

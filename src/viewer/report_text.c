@@ -182,6 +182,23 @@ void report_summary(const struct report *report, const struct report_options *op
     names_free(names);
 }
 
+void report_held(const struct report *report, const struct report_options *options, FILE *file)
+{
+    const struct ledger *ledger = ledgers_newest(report->ledgers);
+    struct names *names = names_new(report->profile, options->symbols);
+    struct sites_view view = { .profile = report->profile, .names = names, .options = options };
+    struct strbuf out = STRBUF_INIT;
+
+    for (size_t i = 0; ledger && i < ledger->pin_count; i++)
+        names_want(names, report->profile->sites[ledger->pins[i].site].frame, NAMES_ALL);
+    names_resolve(names);
+    overview_held(&out, report, &view);
+    overview_pins(&out, report, &view);
+    fwrite(out.text, 1, out.length, file);
+    strbuf_free(&out);
+    names_free(names);
+}
+
 const char *report_state_name(const struct report *report)
 {
     switch (report->life) {

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+#include "cli/asking.h"
+
+#include "base/fail.h"
+#include "base/strbuf.h"
+#include "cli/command.h"
+#include "cli/process.h"
+#include "viewer/json.h"
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+bool asking_begin(struct asking *asking, int argc, char **argv, const char *help, int *status)
+{
+    static const struct option options[] = {
+        { "dry-run", no_argument, NULL, 'n' }, { "timeout", required_argument, NULL, 't' },
+        { "ptrace", no_argument, NULL, 'p' },  { "json", no_argument, NULL, 'j' },
+        { "help", no_argument, NULL, 'h' },    { 0 },
+    };
+    bool trims = strcmp(argv[0], "trim") == 0;
+    *asking = (struct asking){ .verb = argv[0], .options.timeout_ns = ASK_TIMEOUT_NS, .live.fd = -1 };
+    *status = COMMAND_BAD;
+    for (int option; (option = command_option(argc, argv, ":", trims ? options : options + 1)) != -1;) {
+        switch (option) {
+        case 'n': asking->dry_run = true; break;
+        case 'p': asking->options.ptrace = true; break;
+        case 'j': asking->json = true; break;
+        case 'h':
+            *status = command_help(help);
+            return false;
+        case 't':
+            if (command_seconds(optarg, &asking->options.timeout_ns))
+                break;
+            command_misused(asking->verb, "'%s' is not a number of seconds", optarg);
+            return false;
+        default:
+            return false;
+        }
+    }
+    return true;
+}
+
+bool asking_do(struct asking *asking, const char *process, uint32_t kind, uint64_t argument, const char *label)
+{
+    struct fail why;
+    if (live_open(&asking->live, process, &why) &&
+        ask_wait(&asking->ask, &asking->live, kind, argument, label, &asking->options, &why))
+        return true;
+    command_bad(asking->verb, "%s", why.text);
+    return false;
+}
+
+void asking_end(struct asking *asking)
+{
+    live_close(&asking->live);
+}
+
+const char *asking_program(const struct asking *asking)
+{
+    static struct strbuf exe = STRBUF_INIT;
+    strbuf_clear(&exe);
+    process_exe(asking->live.pid, &exe);
+    const char *slash = strrchr(exe.text, '/');
+    return !exe.length ? "unknown program" : slash ? slash + 1 : exe.text;
+}
+
+void asking_put_json(const struct asking *asking, struct json *json)
+{
+    char format[32];
+    snprintf(format, sizeof format, "heapmark-%s", asking->verb);
+    json_string(json, "format", format);
+    json_uint(json, "version", 1);
+    json_int(json, "pid", asking->live.pid);
+    json_string(json, "program", asking_program(asking));
+    json_string(json, "recording", asking->live.path);
+}

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT */
+#include "cli/asking.h"
+#include "cli/command.h"
+#include "cli/reading.h"
+#include "contract/control.h"
+#include "contract/read.h"
+#include "symbols/symbolizer.h"
+#include "viewer/json.h"
+#include "viewer/report.h"
+#include "viewer/units.h"
+#include <getopt.h>
+#include <stdio.h>
+#include <unistd.h>
+
+static const char help[] =
+    "Usage: heapmark trim [OPTION]... PID|FILE\n"
+    "Makes a running process give back to the system what it has freed: prints RSS before and after, the forecast beside\n"
+    "the result, and what stayed and why.\n\n"
+    "  --dry-run      the forecast alone; nothing is given back\n"
+    "  --timeout S    seconds until the process must have taken the request (2)\n"
+    "  --ptrace       when every thread blocks the waking signal, open one's signal mask by ptrace(2)\n"
+    "  --json         for machines: \"format\": \"heapmark-trim\", \"version\": 1\n"
+    "  --help\n\n"
+    "Example: heapmark trim $(pidof redis-server)\n"
+    "Exit status: 0 memory came back (would come back), 1 none did, 2 no answer: a sentence says why.\n";
+
+static const struct {
+    uint64_t bit;
+    const char *name, *key;
+} levers[] = {
+    { HMK_LEVER_GLIBC, "malloc_trim(0)", "malloc_trim" },
+    { HMK_LEVER_JEMALLOC, "jemalloc's purge", "jemalloc" },
+    { HMK_LEVER_TCMALLOC, "tcmalloc's release", "tcmalloc" },
+    { HMK_LEVER_MIMALLOC, "mimalloc's collect", "mimalloc" },
+};
+#define LEVER_COUNT (sizeof levers / sizeof *levers)
+
+static void print_levers(uint64_t found)
+{
+    const char *separator = "";
+    for (size_t i = 0; i < LEVER_COUNT; i++)
+        if (found & levers[i].bit) {
+            printf("%s%s", separator, levers[i].name);
+            separator = " and ";
+        }
+}
+
+/* ---- for people --------------------------------------------------------------------------------- */
+
+#define ROW "  %-22s %11s"
+
+static void print_numbers(const struct asking *asking)
+{
+    const uint64_t *answer = asking->ask.answer;
+    char a[UNITS_BYTES], b[UNITS_BYTES];
+    printf("%s, process %d\n", asking_program(asking), (int)asking->live.pid);
+    if (asking->dry_run) {
+        printf(ROW "\n", "RSS", units_size(a, (int64_t)answer[HMK_TRIM_RSS_BEFORE]));
+        printf(ROW "   by ", "would come back", units_size(a, (int64_t)answer[HMK_TRIM_FORECAST]));
+        print_levers(answer[HMK_TRIM_LEVERS]);
+        putchar('\n');
+        return;
+    }
+    printf(ROW "\n", "RSS before", units_size(a, (int64_t)answer[HMK_TRIM_RSS_BEFORE]));
+    printf(ROW "\n", "RSS after", units_size(a, (int64_t)answer[HMK_TRIM_RSS_AFTER]));
+    printf(ROW "   by ", "returned", units_size(a, (int64_t)answer[HMK_TRIM_RETURNED]));
+    print_levers(answer[HMK_TRIM_LEVERS]);
+    printf(", in %s\n", units_duration(b, answer[HMK_TRIM_NS]));
+    printf(ROW "\n", "forecast", units_size(a, (int64_t)answer[HMK_TRIM_FORECAST]));
+}
+
+static void print_held(const struct report *report)
+{
+    struct symbolizer_options symbols = {0};
+    struct report_options options = { .width = command_width(STDOUT_FILENO), .color = command_color(STDOUT_FILENO),
+                                      .symbols = &symbols };
+    report_held(report, &options, stdout);
+}
+
+/* ---- for machines ------------------------------------------------------------------------------- */
+
+static void print_json(const struct asking *asking, const struct ledger *ledger)
+{
+    const uint64_t *answer = asking->ask.answer;
+    struct json json = json_start(stdout);
+    json_open(&json, NULL, '{');
+    asking_put_json(asking, &json);
+    json_bool(&json, "dry_run", asking->dry_run);
+    json_uint(&json, "rss_before", answer[HMK_TRIM_RSS_BEFORE]);
+    json_uint(&json, "forecast", answer[HMK_TRIM_FORECAST]);
+    if (!asking->dry_run) {
+        json_uint(&json, "rss_after", answer[HMK_TRIM_RSS_AFTER]);
+        json_uint(&json, "returned", answer[HMK_TRIM_RETURNED]);
+        json_seconds(&json, "seconds", answer[HMK_TRIM_NS]);
+    }
+    json_open_line(&json, "levers", '[');
+    for (size_t i = 0; i < LEVER_COUNT; i++)
+        if (answer[HMK_TRIM_LEVERS] & levers[i].bit)
+            json_string(&json, NULL, levers[i].key);
+    json_close(&json, ']');
+    if (ledger)
+        json_int(&json, "held", ledger->held_bytes);
+    else
+        json_null(&json, "held");
+    json_close(&json, '}');
+    json_end(&json);
+}
+
+/* ---- both --------------------------------------------------------------------------------------- */
+
+static int print(const struct asking *asking)
+{
+    const uint64_t *answer = asking->ask.answer;
+    struct reading reading;
+    struct read_error error;
+    bool read = reading_open(&reading, asking->live.path, &error);
+    const struct ledger *ledger = read ? ledgers_newest(&reading.ledgers) : NULL;
+    if (asking->json) {
+        print_json(asking, ledger);
+    } else {
+        print_numbers(asking);
+        if (ledger)
+            print_held(&reading.report);
+    }
+    if (read)
+        reading_close(&reading);
+    return answer[asking->dry_run ? HMK_TRIM_FORECAST : HMK_TRIM_RETURNED] > 0 ? COMMAND_OK : COMMAND_NEGATIVE;
+}
+
+int cmd_trim(int argc, char **argv)
+{
+    struct asking asking;
+    int status;
+    if (!asking_begin(&asking, argc, argv, help, &status))
+        return status;
+    if (argc - optind != 1)
+        return command_misused("trim", argc == optind ? "no process given" : "one process at a time");
+    status = COMMAND_BAD;
+    if (asking_do(&asking, argv[optind], HMK_REQUEST_TRIM, asking.dry_run, "")) {
+        if (asking.ask.status == HMK_ANSWER_DONE)
+            status = print(&asking);
+        else
+            command_bad("trim", "process %d uses an allocator that heapmark cannot make give memory back",
+                        (int)asking.live.pid);
+    }
+    asking_end(&asking);
+    return status;
+}
