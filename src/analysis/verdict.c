@@ -69,6 +69,7 @@ static void blame_pin(struct verdict_finding *finding, const struct ledger_pin *
     finding->site_blocks = pin->blocks;
     finding->site_bytes = pin->bytes;
     finding->gain_bytes = pin->gain_bytes;
+    finding->then_trim = !pin->returns_itself;
     finding->sites = 1;
 }
 
@@ -89,7 +90,7 @@ static void judge_returnable(struct judge *judge)
 
     if (!noticeable(judge, bytes))
         return;
-    if (pin && pin->gain_bytes >= bytes / 2) {
+    if (pin && pin->returnable && pin->gain_bytes >= bytes / 2) {
         finding = found(judge, VERDICT_PINNED, bytes);
         blame_pin(finding, pin);
     } else if (part(ledger, LEDGER_TOP) >= bytes / 2) {
@@ -98,6 +99,7 @@ static void judge_returnable(struct judge *judge)
         finding = found(judge, VERDICT_RETURNABLE, bytes);
     }
     finding->step = VERDICT_STEP_TRIM;
+    finding->then_trim = false;
     finding->step_bytes = ledger->forecast_bytes;
     if (ledger->forecast_bytes < bytes / 2 && ledger->would_map_bytes >= bytes / 2) {
         finding->step = VERDICT_STEP_MMAP_THRESHOLD;
@@ -112,6 +114,7 @@ static void blame_largest_sharer(const struct judge *judge, struct verdict_findi
     if (rank.count > 0) {
         blame_site(finding, rank.sites[0]);
         finding->gain_bytes = rank.sites[0]->pin_sole_bytes;
+        finding->then_trim = true;
     }
     finding->sites = 1;
     rank_free(&rank);
@@ -135,7 +138,12 @@ static void judge_shared_pages(struct judge *judge)
         in_the_way += ledger->pins[i].bytes;
         sets++;
     }
-    const struct ledger_pin *pin = first_pin(ledger, false);
+    const struct ledger_pin *pin = first_pin(ledger, false), *top = first_pin(ledger, true);
+    /* The same blocks at the top too: then they keep more than their own pages. */
+    if (pin && top && top->site == pin->site && top->gain_bytes > pin->gain_bytes) {
+        gain += top->gain_bytes - pin->gain_bytes;
+        pin = top;
+    }
     struct verdict_finding blamed = { .site = VERDICT_NO_SITE };
     if (pin) {
         blame_pin(&blamed, pin);

@@ -9,6 +9,7 @@
  * the verdict.  Small things are not found: below 4 MiB or a tenth of the program's RSS nothing is wrong.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -63,6 +64,7 @@ struct verdict_finding {
     uint64_t gain_bytes;        /* held bytes that go with those blocks */
     uint32_t sites;             /* how many sites, or sets of pins, share in it */
     enum verdict_step step;
+    bool then_trim;             /* and the step returns nothing without a trim after it */
     uint64_t step_bytes;        /* what the step returns, as far as it can be told; 0: unknown */
 };
 

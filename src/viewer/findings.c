@@ -60,7 +60,7 @@ static void put_pin(struct strbuf *out, const struct report *report, const struc
     }
     put_where(out, view, finding);
     bool one = cached || finding->site_blocks == 1;
-    if (on_top)
+    if (on_top && finding->step == VERDICT_STEP_TRIM)
         strbuf_printf(out, " %s above %s of freed memory", one ? "lies" : "lie", size(gain, finding->gain_bytes));
     else
         strbuf_printf(out, " %s %s of freed memory", one ? "keeps" : "keep", size(gain, finding->gain_bytes));
@@ -184,6 +184,7 @@ void findings_step(struct strbuf *out, const struct report *report, const struct
         }
         strbuf_printf(out, "free %s of ", finding->site_blocks == 1 ? "the block" : "the blocks");
         put_where(out, view, finding);
+        strbuf_put(out, finding->then_trim ? ", then trim" : "");
         if (finding->step_bytes)
             strbuf_printf(out, " (predicted: %s)", a);
         break;

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #define PINS_SHOWN 5
+#define PIN_INDENT "                                       "
 #define LABEL_COLUMNS 22
 
 /* ---- the first screen --------------------------------------------------------------------------- */
@@ -326,13 +327,14 @@ void overview_held(struct strbuf *out, const struct report *report, const struct
 static const char *pin_note(const struct ledger_pin *pin)
 {
     if (pin->kind == LEDGER_PIN_PAGES)
-        return pin->returnable ? "shares pages; malloc_trim(0) returns the gain" : "shares pages";
+        return pin->returnable ? "on shared pages; malloc_trim(0) returns the gain" : "on shared pages";
     if (pin->kind == LEDGER_PIN_TOP_CACHED)
-        return "a cached free chunk under the top of the heap";
+        return "a cached free chunk at the top of the heap";
     if (pin->returnable)
-        return pin->returns_itself ? "top of the heap; returns by itself when freed, or by malloc_trim(0)"
-                                   : "top of the heap; malloc_trim(0) returns it while the block lives";
-    return pin->returns_itself ? "top of the heap; returns by itself when freed" : "top of the heap; needs a trim";
+        return pin->returns_itself ? "top of the heap; returns by malloc_trim(0), or by itself when freed"
+                                   : "top of the heap; returns by malloc_trim(0)";
+    return pin->returns_itself ? "top of the heap; returns by itself when freed"
+                               : "top of the heap; when freed, still needs a trim";
 }
 
 void overview_pins(struct strbuf *out, const struct report *report, const struct sites_view *view)
@@ -341,6 +343,7 @@ void overview_pins(struct strbuf *out, const struct report *report, const struct
     const struct report_options *options = view->options;
     size_t limit = options->full ? SIZE_MAX : PINS_SHOWN;
     char a[UNITS_BYTES], b[UNITS_BYTES], c[UNITS_BYTES];
+    struct strbuf note = STRBUF_INIT;
 
     if (!ledger || ledger->pin_count == 0)
         return;
@@ -356,20 +359,23 @@ void overview_pins(struct strbuf *out, const struct report *report, const struct
         style_begin(out, options->color, STYLE_STRONG);
         sites_where(out, view, pin->site, options->width - 37);
         style_end(out, options->color, STYLE_STRONG);
-        strbuf_printf(out, "\n%37s  ", "");
-        style_begin(out, options->color, STYLE_FAINT);
-        strbuf_printf(out, "%s in all; %s", units_size(a, (int64_t)pin->bytes), pin_note(pin));
-        if (pin->arena != 0)
-            strbuf_printf(out, " (arena %" PRIu32 ")", pin->arena);
-        style_end(out, options->color, STYLE_FAINT);
         strbuf_char(out, '\n');
+        strbuf_clear(&note);
+        strbuf_printf(&note, "%s%s; %s", units_size(a, (int64_t)pin->bytes), pin->blocks == 1 ? "" : " in all",
+                      pin_note(pin));
+        if (pin->arena != 0)
+            strbuf_printf(&note, " (arena %" PRIu32 ")", pin->arena);
+        style_begin(out, options->color, STYLE_FAINT);
+        put_wrapped(out, PIN_INDENT, note.text, options->width);
+        style_end(out, options->color, STYLE_FAINT);
     }
     if (ledger->pin_count > limit) {
         style_begin(out, options->color, STYLE_FAINT);
-        strbuf_printf(out, "%37s  %zu more sets with --full", "", ledger->pin_count - limit);
+        strbuf_printf(out, "%35s  %zu more sets with --full", "", ledger->pin_count - limit);
         style_end(out, options->color, STYLE_FAINT);
         strbuf_char(out, '\n');
     }
+    strbuf_free(&note);
 }
 
 /* ---- along time --------------------------------------------------------------------------------- */

@@ -145,6 +145,7 @@ static void put_verdict(struct writer *writer)
         json_uint(json, "gain_bytes", finding->gain_bytes);
         json_uint(json, "sites", finding->sites);
         json_string(json, "step", verdict_step_name(finding->step));
+        json_bool(json, "then_trim", finding->then_trim);
         json_uint(json, "step_bytes", finding->step_bytes);
         strbuf_clear(&text);
         findings_sentence(&text, writer->report, &writer->view, finding);

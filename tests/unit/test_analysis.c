@@ -382,6 +382,30 @@ START_TEST(sites_alone_on_their_pages_are_named_without_sets)
 }
 END_TEST
 
+/* The same small blocks on their pages and at the top of the heap: one finding, and what goes with all of them. */
+START_TEST(pins_at_the_top_and_on_pages_are_one_finding)
+{
+    struct synthetic s;
+    struct hmk_census census = census_of(&s);
+    struct hmk_pin top = { .kind = HMK_PIN_TOP, .site = FIRST, .blocks = 1200, .bytes = 95 << 10,
+                           .gain_bytes = (uint64_t)MIB(160), .cumulative_bytes = (uint64_t)MIB(160) };
+    struct hmk_pin pages = { .kind = HMK_PIN_PAGES, .site = FIRST, .blocks = 1200, .bytes = 95 << 10,
+                             .gain_bytes = (uint64_t)MIB(130), .cumulative_bytes = (uint64_t)MIB(160) };
+    census.held_bytes[HMK_CAUSE_PARTIAL] = (uint64_t)MIB(130);
+    census.held_bytes[HMK_CAUSE_RETURNABLE] = (uint64_t)MIB(30);
+    census.forecast_walk_bytes = (uint64_t)MIB(30);
+    census.pin_first = synthetic_add(&s, HMK_PINS, &top);
+    synthetic_add(&s, HMK_PINS, &pages);
+    census.pin_count = 2;
+    ck_assert_int_eq(judged(&s, &census), VERDICT_PINNED);
+    ck_assert_int_eq(verdict.finding[0].step, VERDICT_STEP_FREE);
+    ck_assert_uint_eq(verdict.finding[0].step_bytes, (uint64_t)MIB(160));
+    ck_assert_uint_eq(verdict.count, 2);
+    ck_assert_int_eq(verdict.finding[1].kind, VERDICT_RETURNABLE);
+    forget();
+}
+END_TEST
+
 START_TEST(mappings_and_use_and_nothing)
 {
     struct synthetic s;
@@ -530,6 +554,7 @@ int main(void)
     tcase_add_test(tests, held_memory_is_judged_by_its_cause);
     tcase_add_test(tests, pins_of_pages_are_named_when_they_are_few);
     tcase_add_test(tests, sites_alone_on_their_pages_are_named_without_sets);
+    tcase_add_test(tests, pins_at_the_top_and_on_pages_are_one_finding);
     tcase_add_test(tests, mappings_and_use_and_nothing);
     tcase_add_test(tests, pythons_arenas_are_known_by_their_size);
     tcase_add_test(tests, a_census_is_current_while_rss_is_near_it);
