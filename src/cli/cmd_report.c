@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "cli/command.h"
 
+#include "base/fail.h"
+#include "cli/ask.h"
+#include "cli/live.h"
 #include "cli/reading.h"
+#include "contract/control.h"
 #include "contract/read.h"
 #include "symbols/symbolizer.h"
 #include "viewer/report.h"
@@ -12,7 +16,7 @@
 #include <unistd.h>
 
 static const char help[] =
-    "Usage: heapmark report [OPTION]... FILE...\n"
+    "Usage: heapmark report [OPTION]... FILE|PID...\n"
     "Says why the memory of a recorded process is what it is: what is live, what was freed\n"
     "but is still held and why, who made the high-water mark, and what to do.\n\n"
     "  --sort KEY       one table of sites instead of the overview: live, peak (share of\n"
@@ -23,6 +27,7 @@ static const char help[] =
     "  --filter REGEX   only sites with a function, file or module that matches (extended regex)\n"
     "  --no-symbols     module and offset instead of names\n"
     "  --debuginfod     may fetch debug information from the servers in DEBUGINFOD_URLS\n"
+    "  --no-snapshot    do not ask a running process for a census when the last one is out of date\n"
     "  --json           everything, for machines: \"format\": \"heapmark-report\", \"version\": 1\n"
     "  --color WHEN     auto, always or never; NO_COLOR in the environment means never\n"
     "  --help\n\n"
@@ -36,7 +41,7 @@ struct request {
     struct report_options options;
     struct symbolizer_options symbols;
     regex_t filter;
-    bool json;
+    bool json, no_snapshot;
     bool color_always, color_never;
 };
 
@@ -56,36 +61,97 @@ static void show_progress(void *context, size_t done, size_t total)
         fprintf(stderr, "\r%*s\r", 60, "");
 }
 
-static int report_files(const struct request *request, char **paths, int count)
+/* A number that is no file's name is a process: its recording is found among what it has mapped. */
+static bool is_process(const char *argument)
+{
+    uint64_t pid;
+    return command_number(argument, INT32_MAX, &pid) && access(argument, F_OK) != 0;
+}
+
+/* A running process whose last census tells of another time is asked for one of now.  False: its recording could not be
+ * read again. */
+static bool refresh(struct reading *reading, const char *path, struct read_error *error)
+{
+    const struct ask_options options = { .timeout_ns = ASK_TIMEOUT_NS };
+    struct live live;
+    struct ask ask;
+    struct fail why;
+
+    if (!live_open(&live, path, &why)) {
+        command_bad("report", "no census of now: %s", why.text);
+        return true;
+    }
+    bool answered = ask_wait(&ask, &live, HMK_REQUEST_SNAPSHOT, 0, "", &options, &why);
+    if (!answered || ask.status != HMK_ANSWER_DONE)
+        command_bad("report", "no census of now: %s", answered ? "the process could not take one" : why.text);
+    live_close(&live);
+    if (!answered)
+        return true;
+    reading_close(reading);
+    return reading_open(reading, path, error);
+}
+
+static bool open_fresh(const struct request *request, struct reading *reading, const char *path,
+                       struct read_error *error)
+{
+    if (!reading_open(reading, path, error))
+        return false;
+    bool stale = reading->report.life == REPORT_RUNNING && !reading->report.current;
+    return !stale || request->no_snapshot || refresh(reading, path, error);
+}
+
+static bool report_one(const struct request *request, const char *path, bool headed)
+{
+    struct read_error error;
+    struct reading reading;
+
+    if (!open_fresh(request, &reading, path, &error)) {
+        command_bad("report", "%s", error.sentence);
+        return false;
+    }
+    if (headed)
+        printf("==> %s <==\n", path);
+    if (request->json)
+        report_json(&reading.report, &request->options, stdout);
+    else
+        report_text(&reading.report, &request->options, stdout);
+    reading_close(&reading);
+    return true;
+}
+
+static int report_files(const struct request *request, char **arguments, int count)
 {
     int status = COMMAND_OK;
 
     for (int i = 0; i < count; i++) {
-        struct read_error error;
-        struct reading reading;
-        if (!reading_open(&reading, paths[i], &error)) {
-            status = command_bad("report", "%s", error.sentence);
-            continue;
+        bool headed = !request->json && count > 1;
+        struct live live;
+        struct fail why;
+        bool good;
+        if (headed && i > 0)
+            putchar('\n');
+        if (!is_process(arguments[i])) {
+            good = report_one(request, arguments[i], headed);
+        } else if (live_open(&live, arguments[i], &why)) {
+            good = report_one(request, live.path, headed);
+            live_close(&live);
+        } else {
+            good = command_bad("report", "%s", why.text) == COMMAND_OK;
         }
-        if (!request->json && count > 1)
-            printf("%s==> %s <==\n", i > 0 ? "\n" : "", paths[i]);
-        if (request->json)
-            report_json(&reading.report, &request->options, stdout);
-        else
-            report_text(&reading.report, &request->options, stdout);
-        reading_close(&reading);
+        if (!good)
+            status = COMMAND_BAD;
     }
     return status;
 }
 
-enum { OPTION_SORT = 256, OPTION_DEPTH, OPTION_FULL, OPTION_FILTER, OPTION_NO_SYMBOLS, OPTION_DEBUGINFOD, OPTION_JSON,
-       OPTION_COLOR };
+enum { OPTION_SORT = 256, OPTION_DEPTH, OPTION_FULL, OPTION_FILTER, OPTION_NO_SYMBOLS, OPTION_DEBUGINFOD,
+       OPTION_NO_SNAPSHOT, OPTION_JSON, OPTION_COLOR };
 
 static const struct option options[] = {
     { "sort", required_argument, NULL, OPTION_SORT }, { "depth", required_argument, NULL, OPTION_DEPTH },
     { "full", no_argument, NULL, OPTION_FULL }, { "filter", required_argument, NULL, OPTION_FILTER },
     { "no-symbols", no_argument, NULL, OPTION_NO_SYMBOLS }, { "debuginfod", no_argument, NULL, OPTION_DEBUGINFOD },
-    { "json", no_argument, NULL, OPTION_JSON }, { "color", required_argument, NULL, OPTION_COLOR },
+    { "no-snapshot", no_argument, NULL, OPTION_NO_SNAPSHOT }, { "json", no_argument, NULL, OPTION_JSON }, { "color", required_argument, NULL, OPTION_COLOR },
     { "help", no_argument, NULL, 'h' }, { 0 },
 };
 
@@ -147,6 +213,7 @@ static bool set_option(struct request *request, int option)
     case OPTION_FILTER: return set_filter(request);
     case OPTION_NO_SYMBOLS: request->options.symbols = NULL; return true;
     case OPTION_DEBUGINFOD: request->symbols.debuginfod = true; return true;
+    case OPTION_NO_SNAPSHOT: request->no_snapshot = true; return true;
     case OPTION_JSON: request->json = true; return true;
     case OPTION_COLOR: return set_color(request);
     default: return false;

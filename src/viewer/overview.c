@@ -344,6 +344,7 @@ void overview_pins(struct strbuf *out, const struct report *report, const struct
     size_t limit = options->full ? SIZE_MAX : PINS_SHOWN;
     char a[UNITS_BYTES], b[UNITS_BYTES], c[UNITS_BYTES];
     struct strbuf note = STRBUF_INIT;
+    size_t shown = 0;
 
     if (!ledger || ledger->pin_count == 0)
         return;
@@ -352,8 +353,11 @@ void overview_pins(struct strbuf *out, const struct report *report, const struct
     strbuf_printf(out, "%11s %11s %11s  %s", "GAIN", "TOGETHER", "BLOCKS", "WHERE");
     style_end(out, options->color, STYLE_FAINT);
     strbuf_char(out, '\n');
-    for (size_t i = 0; i < ledger->pin_count && i < limit; i++) {
-        const struct ledger_pin *pin = &ledger->pins[i];
+    for (; shown < ledger->pin_count && shown < limit; shown++) {
+        const struct ledger_pin *pin = &ledger->pins[shown];
+        /* Rungs of the ladder that let next to nothing go. */
+        if (!options->full && shown > 0 && pin->gain_bytes < ledger->pins[0].gain_bytes / 200)
+            break;
         strbuf_printf(out, "%11s %11s %11s  ", units_size(a, (int64_t)pin->gain_bytes),
                       units_size(b, (int64_t)pin->cumulative_bytes), units_count(c, (int64_t)pin->blocks));
         style_begin(out, options->color, STYLE_STRONG);
@@ -369,9 +373,10 @@ void overview_pins(struct strbuf *out, const struct report *report, const struct
         put_wrapped(out, PIN_INDENT, note.text, options->width);
         style_end(out, options->color, STYLE_FAINT);
     }
-    if (ledger->pin_count > limit) {
+    if (ledger->pin_count > shown) {
         style_begin(out, options->color, STYLE_FAINT);
-        strbuf_printf(out, "%35s  %zu more sets with --full", "", ledger->pin_count - limit);
+        strbuf_printf(out, "%35s  %s with --full", "",
+                      units_counted(a, (int64_t)(ledger->pin_count - shown), "more set"));
         style_end(out, options->color, STYLE_FAINT);
         strbuf_char(out, '\n');
     }

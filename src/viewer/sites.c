@@ -101,9 +101,10 @@ static void put_cut_stack(struct strbuf *out, const struct sites_table *table, c
             continue;
         }
         style_begin(out, options->color, STYLE_FAINT);
-        strbuf_char(out, '[');
+        bool bare = stack->at[i].module[0] != '[';
+        strbuf_put(out, bare ? "[" : "");
         frames_put_module(out, stack->at[i].module);
-        strbuf_char(out, ']');
+        strbuf_put(out, bare ? "]" : "");
         style_end(out, options->color, STYLE_FAINT);
         i += run;
     }

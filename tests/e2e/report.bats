@@ -107,6 +107,24 @@ adds_up() {
     "$heapmark" info "$file" | grep -q 'killed'
 }
 
+@test "of a running process whose last census is out of date, report asks for one of now" {
+    need jq
+    LD_PRELOAD=$shim "$programs/held" below wait >said &
+    local pid=$! tries=0
+    until grep -q ready said; do
+        (( ++tries < 400 )) || { echo "not ready"; return 1; }
+        sleep 0.05
+    done
+    "$heapmark" report --json $pid >r.json
+    adds_up
+    equal state running "$(json .process.state)"
+    equal verdict pinned "$(json .verdict)"
+    [[ $(json '.findings[0].advice') == "heapmark trim $pid "* ]]
+    "$heapmark" report --no-snapshot "$(recording held)" | grep -q 'running for'
+    kill -KILL $pid
+    wait $pid || true
+}
+
 # refused FILE WORDS: every reading verb says so in one line and ends with 2.
 refused() {
     local verb got

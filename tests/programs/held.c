@@ -2,10 +2,10 @@
 /*
  * Frees much and keeps little, in the ways that a program's RSS stays high.
  *
- * usage: held pins|comb|below|thread|leak [trim]
+ * usage: held pins|comb|below|thread|leak [trim|wait]
  *
  * With `trim` it calls malloc_trim(0) itself and prints what the kernel says came back, in bytes: the truth for the
- * forecast of a profiled run without it, whose heap is the same.
+ * forecast of a profiled run without it, whose heap is the same.  With `wait` it says so and waits to be killed.
  */
 #include <fcntl.h>
 #include <malloc.h>
@@ -124,6 +124,11 @@ int main(int argc, char **argv)
             cases[i].run();
             found = true;
         }
+    if (found && argc > 2 && strcmp(argv[2], "wait") == 0) {
+        say("ready", getpid());
+        for (;;)
+            pause();
+    }
     if (found && argc > 2) {
         long long before = resident();
         malloc_trim(0);
