@@ -200,7 +200,9 @@ static void watch_once(void)
         watch.live_high = live;
     if (now < watch.begun_ns || watch.spent_ns > (now - watch.begun_ns) / 100)
         return;
-    if (quiet && watch.live_high - live > STEP_BYTES && watch.live_high - live > watch.live_high / 4) {
+    /* In the middle of a large fall one is taken at each halving: the rest may come within the next milliseconds, and after it
+     * there may be no event to be woken by. */
+    if (watch.live_high - live > STEP_BYTES && (live < watch.live_high / 2 || (quiet && live < watch.live_high / 4 * 3))) {
         watch.live_high = live;
         take_and_store(HMK_CENSUS_DROP, "", &ignored);
     } else if (rss > watch.rss_bytes + watch.rss_bytes / 8 + STEP_BYTES / 4) {
