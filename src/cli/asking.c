@@ -57,11 +57,10 @@ void asking_end(struct asking *asking)
 
 const char *asking_program(const struct asking *asking)
 {
-    static struct strbuf exe = STRBUF_INIT;
-    strbuf_clear(&exe);
-    process_exe(asking->live.pid, &exe);
-    const char *slash = strrchr(exe.text, '/');
-    return !exe.length ? "unknown program" : slash ? slash + 1 : exe.text;
+    static struct strbuf name = STRBUF_INIT;
+    strbuf_clear(&name);
+    process_name(asking->live.pid, &name);
+    return name.length ? name.text : "unknown program";
 }
 
 void asking_put_json(const struct asking *asking, struct json *json)

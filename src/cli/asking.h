@@ -26,7 +26,7 @@ bool asking_begin(struct asking *asking, int argc, char **argv, const char *help
 bool asking_do(struct asking *asking, const char *process, uint32_t kind, uint64_t argument, const char *label);
 void asking_end(struct asking *asking);
 
-/* "jq", or "unknown program". */
+/* "jq", or "unknown program"; kept until the next call. */
 const char *asking_program(const struct asking *asking);
 /* The members that every answer has: format, version, pid, exe, recording. */
 void asking_put_json(const struct asking *asking, struct json *json);

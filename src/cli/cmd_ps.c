@@ -27,7 +27,7 @@ static const char help[] =
 
 struct row {
     pid_t pid;
-    char *exe, *path;
+    char *name, *exe, *path;
     uint64_t rss_bytes, age_ns;
     int64_t live_bytes;
     bool held_known;
@@ -73,8 +73,9 @@ static bool add_process(pid_t pid, void *context)
     struct fail unused;
     if (!live_open_pid(&live, pid, &unused))
         return true;
-    struct strbuf exe = STRBUF_INIT;
+    struct strbuf exe = STRBUF_INIT, name = STRBUF_INIT;
     process_exe(pid, &exe);
+    process_name(pid, &name);
     struct row *row = array_add(rows);
     row->pid = pid;
     row->rss_bytes = process_rss_bytes(pid);
@@ -83,6 +84,7 @@ static bool add_process(pid_t pid, void *context)
     row->path = live.path;
     live.path = NULL;
     row->exe = strbuf_take(&exe);
+    row->name = strbuf_take(&name);
     live_close(&live);
     find_held(row);
     return true;
@@ -107,6 +109,7 @@ static void print_json(const row_array *rows)
         const struct row *row = &rows->at[i];
         json_open(&json, NULL, '{');
         json_int(&json, "pid", row->pid);
+        json_string(&json, "program", row->name);
         json_string(&json, "exe", row->exe);
         json_uint(&json, "rss", row->rss_bytes);
         json_int(&json, "live", row->live_bytes);
@@ -136,14 +139,13 @@ static void print_text(const row_array *rows)
     printf("%7s %-15s %11s %11s %22s %9s  %s\n", "PID", "PROGRAM", "RSS", "LIVE", "HELD", "AGE", "RECORDING");
     for (size_t i = 0; i < rows->count; i++) {
         const struct row *row = &rows->at[i];
-        const char *slash = strrchr(row->exe, '/');
         strbuf_clear(&line);
         plain_put(&line, row->path);
         char held[2 * UNITS_BYTES] = "-";
         if (row->held_known)
             snprintf(held, sizeof held, "%s, %s ago", units_size(c, row->held_bytes),
                      units_duration(d, row->held_age_ns));
-        printf("%7d %-15.15s %11s %11s %22s %9s  %s\n", (int)row->pid, slash ? slash + 1 : "?",
+        printf("%7d %-15.15s %11s %11s %22s %9s  %s\n", (int)row->pid, row->name,
                units_size(a, (int64_t)row->rss_bytes), units_size(b, row->live_bytes), held,
                units_duration(d, row->age_ns), line.text);
     }
@@ -173,6 +175,7 @@ int cmd_ps(int argc, char **argv)
     else
         print_text(&rows);
     for (size_t i = 0; i < rows.count; i++) {
+        free(rows.at[i].name);
         free(rows.at[i].exe);
         free(rows.at[i].path);
     }

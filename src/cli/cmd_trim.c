@@ -35,38 +35,48 @@ static const struct {
 };
 #define LEVER_COUNT (sizeof levers / sizeof *levers)
 
-static void print_levers(uint64_t found)
+static const char *lever_name(uint64_t lever)
 {
-    const char *separator = "";
     for (size_t i = 0; i < LEVER_COUNT; i++)
-        if (found & levers[i].bit) {
-            printf("%s%s", separator, levers[i].name);
-            separator = " and ";
-        }
+        if (lever & levers[i].bit)
+            return levers[i].name;
+    return "nothing";
+}
+
+/* Only glibc's chunks can be walked. */
+static bool is_forecast(const uint64_t *answer, const struct ledger *ledger)
+{
+    return ledger && (answer[HMK_TRIM_LEVERS] & HMK_LEVER_GLIBC);
 }
 
 /* ---- for people --------------------------------------------------------------------------------- */
 
 #define ROW "  %-22s %11s"
 
-static void print_numbers(const struct asking *asking)
+static void print_forecast(const char *label, const uint64_t *answer, bool known)
+{
+    char a[UNITS_BYTES];
+    if (known)
+        printf(ROW "\n", label, units_size(a, (int64_t)answer[HMK_TRIM_FORECAST]));
+    else
+        printf(ROW "   only what glibc's malloc holds can be forecast\n", label, "unknown");
+}
+
+static void print_numbers(const struct asking *asking, bool known)
 {
     const uint64_t *answer = asking->ask.answer;
     char a[UNITS_BYTES], b[UNITS_BYTES];
     printf("%s, process %d\n", asking_program(asking), (int)asking->live.pid);
     if (asking->dry_run) {
         printf(ROW "\n", "RSS", units_size(a, (int64_t)answer[HMK_TRIM_RSS_BEFORE]));
-        printf(ROW "   by ", "would come back", units_size(a, (int64_t)answer[HMK_TRIM_FORECAST]));
-        print_levers(answer[HMK_TRIM_LEVERS]);
-        putchar('\n');
+        print_forecast("would come back", answer, known);
         return;
     }
     printf(ROW "\n", "RSS before", units_size(a, (int64_t)answer[HMK_TRIM_RSS_BEFORE]));
     printf(ROW "\n", "RSS after", units_size(a, (int64_t)answer[HMK_TRIM_RSS_AFTER]));
-    printf(ROW "   by ", "returned", units_size(a, (int64_t)answer[HMK_TRIM_RETURNED]));
-    print_levers(answer[HMK_TRIM_LEVERS]);
-    printf(", in %s\n", units_duration(b, answer[HMK_TRIM_NS]));
-    printf(ROW "\n", "forecast", units_size(a, (int64_t)answer[HMK_TRIM_FORECAST]));
+    printf(ROW "   by %s, in %s\n", "returned", units_size(a, (int64_t)answer[HMK_TRIM_RETURNED]),
+           lever_name(answer[HMK_TRIM_LEVERS]), units_duration(b, answer[HMK_TRIM_NS]));
+    print_forecast("forecast", answer, known);
 }
 
 static void print_held(const struct report *report)
@@ -79,7 +89,7 @@ static void print_held(const struct report *report)
 
 /* ---- for machines ------------------------------------------------------------------------------- */
 
-static void print_json(const struct asking *asking, const struct ledger *ledger)
+static void print_json(const struct asking *asking, const struct ledger *ledger, bool known)
 {
     const uint64_t *answer = asking->ask.answer;
     struct json json = json_start(stdout);
@@ -87,17 +97,18 @@ static void print_json(const struct asking *asking, const struct ledger *ledger)
     asking_put_json(asking, &json);
     json_bool(&json, "dry_run", asking->dry_run);
     json_uint(&json, "rss_before", answer[HMK_TRIM_RSS_BEFORE]);
-    json_uint(&json, "forecast", answer[HMK_TRIM_FORECAST]);
+    if (known)
+        json_uint(&json, "forecast", answer[HMK_TRIM_FORECAST]);
+    else
+        json_null(&json, "forecast");
     if (!asking->dry_run) {
         json_uint(&json, "rss_after", answer[HMK_TRIM_RSS_AFTER]);
         json_uint(&json, "returned", answer[HMK_TRIM_RETURNED]);
         json_seconds(&json, "seconds", answer[HMK_TRIM_NS]);
     }
-    json_open_line(&json, "levers", '[');
     for (size_t i = 0; i < LEVER_COUNT; i++)
         if (answer[HMK_TRIM_LEVERS] & levers[i].bit)
-            json_string(&json, NULL, levers[i].key);
-    json_close(&json, ']');
+            json_string(&json, "lever", levers[i].key);
     if (ledger)
         json_int(&json, "held", ledger->held_bytes);
     else
@@ -115,15 +126,18 @@ static int print(const struct asking *asking)
     struct read_error error;
     bool read = reading_open(&reading, asking->live.path, &error);
     const struct ledger *ledger = read ? ledgers_newest(&reading.ledgers) : NULL;
+    bool known = is_forecast(answer, ledger);
     if (asking->json) {
-        print_json(asking, ledger);
+        print_json(asking, ledger, known);
     } else {
-        print_numbers(asking);
+        print_numbers(asking, known);
         if (ledger)
             print_held(&reading.report);
     }
     if (read)
         reading_close(&reading);
+    if (asking->dry_run && !known)
+        return COMMAND_BAD;
     return answer[asking->dry_run ? HMK_TRIM_FORECAST : HMK_TRIM_RETURNED] > 0 ? COMMAND_OK : COMMAND_NEGATIVE;
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/strbuf.h"
 #include "contract/format.h"
+#include "viewer/plain.h"
 #include <dirent.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -157,6 +158,16 @@ void process_exe(pid_t pid, struct strbuf *exe)
     ssize_t length = readlink(path, name, sizeof name);
     if (length > 0)
         strbuf_put_n(exe, name, (size_t)length);
+}
+
+void process_name(pid_t pid, struct strbuf *name)
+{
+    char path[64], line[64];
+    snprintf(path, sizeof path, "/proc/%d/comm", (int)pid);
+    if (!read_line(path, line, sizeof line))
+        return;
+    line[strcspn(line, "\n")] = 0;
+    plain_put(name, line);
 }
 
 static void each_number(const char *path, bool (*visit)(pid_t number, void *context), void *context)

@@ -39,6 +39,7 @@ bool process_facts(pid_t pid, pid_t tid, struct process_facts *facts);
 void process_waits_in(pid_t pid, pid_t tid, char *function, size_t bytes);
 uint64_t process_rss_bytes(pid_t pid);          /* 0: unknown */
 void process_exe(pid_t pid, struct strbuf *exe);    /* appends nothing when it cannot be known */
+void process_name(pid_t pid, struct strbuf *name);  /* as ps(1) shows it: one executable may have many names */
 /* Calls visit for each until it says false. */
 void process_each(bool (*visit)(pid_t pid, void *context), void *context);
 void process_each_thread(pid_t pid, bool (*visit)(pid_t tid, void *context), void *context);

@@ -120,6 +120,12 @@ static bool is_waiting(void)
     return HMK_OBSERVE(recording_live->request_sequence) != HMK_GET(recording_live->answer_sequence);
 }
 
+static bool asks_for_trim(void)
+{
+    const struct hmk_live *live = recording_live;
+    return HMK_OBSERVE(live->request_kind) == HMK_REQUEST_TRIM && HMK_GET(live->request_argument) != 1;
+}
+
 static void serve_one(struct thread *thread, uint32_t sequence)
 {
     struct hmk_live *live = recording_live;
@@ -149,9 +155,13 @@ void control_serve(struct thread *thread)
     thread->busy = 1;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     /* One thread serves, others that were woken leave; it looks again in case the next request found it still serving. */
-    while (is_waiting() && spin_try(&serving)) {
+    bool clear = true;
+    while (clear && is_waiting() && spin_try(&serving)) {
         uint32_t sequence = HMK_OBSERVE(recording_live->request_sequence);
-        if (sequence != recording_live->answer_sequence)
+        clear = !asks_for_trim() || lever_is_clear();
+        if (!clear)
+            thread->pending |= THREAD_PENDING_REQUEST;
+        else if (sequence != recording_live->answer_sequence)
             serve_one(thread, sequence);
         spin_unlock(&serving);
     }
@@ -174,7 +184,7 @@ static void serve_interrupted(void)
     struct thread *thread = thread_of_handler();
     if (thread == NULL)
         return;
-    if (thread->busy || thread->no_serve || thread->passing || !lever_is_guarded())
+    if (thread->busy || thread->no_serve || thread->passing)
         thread->pending |= THREAD_PENDING_REQUEST;
     else
         control_serve(thread);

@@ -3,51 +3,123 @@
 
 #include "shim/real.h"
 #include "shim/start.h"
+#include "shim/unwind.h"
 
 #include <dlfcn.h>
+#include <link.h>
 
+static enum hmk_lever lever;    /* 0: none */
 static int (*jemalloc_control)(const char *, void *, size_t *, void *, size_t);
 static void (*tcmalloc_release)(void);
 static void (*mimalloc_collect)(bool);
 
-static void *find(const char *name)
+/* Of another allocator than glibc's. */
+static uint64_t code_start, code_bytes;
+static struct unwind_thread *walker;
+
+static const void *object_of(const void *address)
 {
-    return dlsym(RTLD_DEFAULT, name);
+    Dl_info info;
+    return dladdr(address, &info) != 0 ? info.dli_fbase : NULL;
+}
+
+struct search {
+    uint64_t address, start, end;
+};
+
+static int note_code(struct dl_phdr_info *info, size_t bytes, void *context)
+{
+    struct search *search = context;
+    (void)bytes;
+    for (unsigned i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *part = &info->dlpi_phdr[i];
+        uint64_t start = info->dlpi_addr + part->p_vaddr;
+        if (part->p_type == PT_LOAD && search->address - start < part->p_memsz) {
+            search->start = start;
+            search->end = start + part->p_memsz;
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static void *address_of_malloc(void)
+{
+    void *address;
+    __builtin_memcpy(&address, &real.malloc, sizeof address);
+    return address;
+}
+
+/* A function of the very object that serves malloc. */
+static bool find(const char *name, void *pointer)
+{
+    void *found = dlsym(RTLD_DEFAULT, name);
+    if (found == NULL || object_of(found) != object_of(address_of_malloc()))
+        return false;
+    __builtin_memcpy(pointer, &found, sizeof found);
+    return true;
 }
 
 void lever_init(void)
 {
-    void *found = find("mallctl");
-    __builtin_memcpy(&jemalloc_control, &found, sizeof found);
-    found = find("MallocExtension_ReleaseFreeMemory");
-    __builtin_memcpy(&tcmalloc_release, &found, sizeof found);
-    found = find("mi_collect");
-    __builtin_memcpy(&mimalloc_collect, &found, sizeof found);
+    if (object_of(dlsym(RTLD_DEFAULT, "malloc")) != object_of((void *)lever_init))
+        return;
+    if (start_is_glibc)
+        lever = real.malloc_trim != NULL ? HMK_LEVER_GLIBC : 0;
+    else if (find("mallctl", &jemalloc_control))
+        lever = HMK_LEVER_JEMALLOC;
+    else if (find("MallocExtension_ReleaseFreeMemory", &tcmalloc_release))
+        lever = HMK_LEVER_TCMALLOC;
+    else if (find("mi_collect", &mimalloc_collect))
+        lever = HMK_LEVER_MIMALLOC;
+    if (start_is_glibc || lever == 0)
+        return;
+    struct search search = {.address = (uint64_t)address_of_malloc()};
+    dl_iterate_phdr(note_code, &search);
+    code_start = search.start;
+    code_bytes = search.end - search.start;
+    walker = unwind_thread_new();
 }
 
 uint32_t lever_found(void)
 {
-    return (start_is_glibc && real.malloc_trim != NULL ? HMK_LEVER_GLIBC : 0) |
-           (jemalloc_control != NULL ? HMK_LEVER_JEMALLOC : 0) | (tcmalloc_release != NULL ? HMK_LEVER_TCMALLOC : 0) |
-           (mimalloc_collect != NULL ? HMK_LEVER_MIMALLOC : 0);
+    return lever;
 }
 
 bool lever_pull(void)
 {
-    if (jemalloc_control != NULL) {
+    switch (lever) {
+    case HMK_LEVER_GLIBC:
+        real.malloc_trim(0);
+        return true;
+    case HMK_LEVER_JEMALLOC:
         jemalloc_control("thread.tcache.flush", NULL, NULL, NULL, 0);
         jemalloc_control("arena.4096.purge", NULL, NULL, NULL, 0);     /* 4096: all arenas */
-    }
-    if (tcmalloc_release != NULL)
+        return true;
+    case HMK_LEVER_TCMALLOC:
         tcmalloc_release();
-    if (mimalloc_collect != NULL)
+        return true;
+    case HMK_LEVER_MIMALLOC:
         mimalloc_collect(true);
-    if (start_is_glibc && real.malloc_trim != NULL)
-        real.malloc_trim(0);
-    return lever_found() != 0;
+        return true;
+    default:
+        return false;
+    }
 }
 
-bool lever_is_guarded(void)
+__attribute__((noinline)) bool lever_is_clear(void)
 {
-    return start_is_glibc && (lever_found() & ~HMK_LEVER_GLIBC) == 0;
+    if (start_is_glibc || lever == 0)
+        return true;
+    if (walker == NULL || code_bytes == 0)
+        return false;
+    struct unwind_start start = unwind_start_here();
+    struct unwind_result stack;
+    unwind_capture(walker, &start, &stack);
+    if (stack.memo != 0 || (stack.flags & (UNWIND_INCOMPLETE | UNWIND_GUESSED)))
+        return false;
+    for (uint32_t i = 0; i < stack.depth; i++)
+        if (stack.pcs[i] - code_start < code_bytes)
+            return false;
+    return true;
 }

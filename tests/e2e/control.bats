@@ -2,40 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Asking live processes to trim, to mark, to take a ledger: idle, busy, deaf, changed and foreign ones.
 load helper
-
-teardown() {
-    exec 7>&-
-    [[ -z ${target:-} ]] || { kill -CONT "$target"; kill -KILL "$target"; wait "$target"; } 2>/dev/null
-    cd / && rm -rf "$work"
-}
-
-# begin MODE...: starts a target; $target is its process, its input is open.
-begin() {
-    mkfifo input
-    env LD_PRELOAD="$shim" "$programs/target" "$@" <input >truth 2>errors 7>&- 3>&- &
-    target=$!
-    exec 7>input
-    for ((i = 0; i < 1000; i++)); do
-        grep -q '^ready' truth && return
-        kill -0 "$target" || return
-        read -rt 0.01 <> <(:) || true
-    done
-    return 1
-}
-
-# end: its input ends; its own verdict.
-end() {
-    exec 7>&-
-    wait "$target"
-    local status=$?
-    target=
-    return $status
-}
-
-truth() { value "$1" <truth; }
-
-# json KEY FILE
-json() { jq -r ".$1" "$2"; }
+load target
 
 # refused COMMAND...: exit status 2, and one sentence, which is printed.
 refused() {
@@ -63,17 +30,17 @@ marks() {
 }
 
 @test "idle in read: the garbage comes back, the read goes on" {
-    begin read
+    begin target read
     trim_returns
     equal "status of a second trim" 1 "$("$heapmark" trim "$target" >/dev/null; echo $?)"
     marks 50
     end
     equal "interrupted reads" 0 "$(truth interrupted)"
-    equal "marks" 50 "$("$heapmark" dump --table events "$(recording)" | grep -c 'kind=mark')"
+    equal "marks" 50 "$(events mark)"
 }
 
 @test "trim says before, after, forecast and what stayed; --dry-run changes nothing" {
-    begin read
+    begin target read
     "$heapmark" trim --dry-run "$target" >dry
     grep -q 'would come back *15\.[0-9]* MiB' dry
     "$heapmark" trim --dry-run --json "$target" >dry.json
@@ -83,17 +50,17 @@ marks() {
     grep -q 'returned *15\.[0-9]* MiB *by malloc_trim(0)' wet
     grep -q 'still held' wet
     end
-    equal "trims" 1 "$("$heapmark" dump --table events "$(recording)" | grep -c 'kind=trim')"
+    equal "trims" 1 "$(events trim)"
 }
 
 @test "idle in epoll_wait and on a futex" {
-    begin epoll
+    begin target epoll
     trim_returns
     marks 50
     echo >&7
     end
-    rm -f input truth "$work"/*.hmk
-    begin futex
+    rm "$work"/*.hmk
+    begin target futex
     trim_returns
     marks 50
     kill -TERM "$target"
@@ -101,7 +68,7 @@ marks() {
 }
 
 @test "four churning threads, forks, threads that come and go: every request is answered" {
-    begin busy 4
+    begin target busy 4
     for ((i = 0; i < 75; i++)); do
         "$heapmark" mark "$target" "$i"
         status=0
@@ -114,7 +81,7 @@ marks() {
 }
 
 @test "sampled mode: calls that are passed over are safe from requests too" {
-    HEAPMARK_OPTIONS=sample=512K begin busy 4
+    HEAPMARK_OPTIONS=sample=512K begin target busy 4
     for ((i = 0; i < 75; i++)); do
         status=0
         "$heapmark" trim --json "$target" >trim.json || status=$?
@@ -125,7 +92,7 @@ marks() {
 }
 
 @test "all signals blocked but in one thread" {
-    begin one-open
+    begin target one-open
     trim_returns
     marks 50
     end
@@ -133,7 +100,7 @@ marks() {
 }
 
 @test "all signals blocked everywhere: said, and --ptrace reaches it and leaves the mask as it was" {
-    begin blocked
+    begin target blocked
     [[ $(refused "$heapmark" trim --timeout 0.3 "$target") == *"blocks SIGURG"*"--ptrace"* ]]
     if ! trim_returns --timeout 0.3 --ptrace; then
         grep -q 'cannot trace' <("$heapmark" trim --ptrace --timeout 0.1 "$target" 2>&1) && skip "ptrace is forbidden here"
@@ -144,21 +111,21 @@ marks() {
     end
     equal "interrupted reads" 0 "$(truth interrupted)"
     equal "signal still blocked" 1 "$(truth still_blocked)"
-    equal "trims" 1 "$("$heapmark" dump --table events "$(recording)" | grep -c 'kind=trim')"
+    equal "trims" 1 "$(events trim)"
 }
 
 @test "a request that was given up is not served later" {
-    begin blocked
+    begin target blocked
     refused "$heapmark" mark --timeout 0.1 "$target" late
     refused "$heapmark" trim --timeout 0.1 "$target"
     "$heapmark" mark --timeout 0.1 --ptrace "$target" now || skip "ptrace is forbidden here"
     end
-    equal "marks" 1 "$("$heapmark" dump --table events "$(recording)" | grep -c 'kind=mark')"
-    equal "trims" 0 "$("$heapmark" dump --table events "$(recording)" | grep -c 'kind=trim')"
+    equal "marks" 1 "$(events mark)"
+    equal "trims" 0 "$(events trim)"
 }
 
 @test "a host that takes its signals by sigwait sees none of ours" {
-    begin sigwait
+    begin target sigwait
     trim_returns
     marks 50
     kill -TERM "$target"
@@ -167,7 +134,7 @@ marks() {
 }
 
 @test "a host with a SIGURG handler of its own: it sees its own signals only, and can be asked" {
-    begin own-handler
+    begin target own-handler
     trim_returns
     marks 50
     kill -URG "$target"
@@ -182,7 +149,7 @@ marks() {
 }
 
 @test "a handler installed past libc is not bothered" {
-    begin past-libc
+    begin target past-libc
     [[ $(refused "$heapmark" trim --timeout 0.3 "$target") == *"does not listen to SIGURG"* ]]
     [[ $(refused "$heapmark" trim --timeout 0.2 --ptrace "$target") == *"--ptrace cannot help"* ]]
     end
@@ -190,32 +157,32 @@ marks() {
 }
 
 @test "signal=0: no handler; a process that allocates is reached by its samples" {
-    HEAPMARK_OPTIONS=signal=0 begin read
+    HEAPMARK_OPTIONS=signal=0 begin target read
     [[ $(refused "$heapmark" trim --timeout 0.3 "$target") == *"does not listen"* ]]
     end
-    rm -f input truth "$work"/*.hmk
-    HEAPMARK_OPTIONS=signal=0 begin busy 2
+    rm "$work"/*.hmk
+    HEAPMARK_OPTIONS=signal=0 begin target busy 2
     "$heapmark" mark "$target" here
     end
 }
 
 @test "alternate stacks of 8 KiB and the smallest thread stacks" {
-    begin altstack
+    begin target altstack
     trim_returns
     marks 10
     end
-    rm -f input truth "$work"/*.hmk
-    begin small-stack
+    rm "$work"/*.hmk
+    begin target small-stack
     trim_returns
     marks 10
     end
 }
 
 @test "a process that became another program is told from the one recorded, and not harmed" {
-    begin exec /bin/sleep 100
+    begin target exec /bin/sleep 100
     for ((i = 0; i < 300; i++)); do
         [[ $(readlink /proc/$target/exe) == */sleep ]] && break
-        read -rt 0.01 <> <(:) || true
+        rest
     done
     [[ $(refused "$heapmark" trim "$(recording)") == *"become another program"* ]]
     [[ $(refused "$heapmark" trim "$target") == *"not recorded"* ]]
@@ -223,7 +190,7 @@ marks() {
 }
 
 @test "a stopped process: said so; it can be asked again" {
-    begin read
+    begin target read
     kill -STOP "$target"
     [[ $(refused "$heapmark" trim --timeout 0.3 "$target") == *"is stopped"* ]]
     kill -CONT "$target"
@@ -232,7 +199,7 @@ marks() {
 }
 
 @test "two askers at once wait for each other" {
-    begin read
+    begin target read
     for i in 1 2 3 4 5 6 7 8; do
         "$heapmark" mark "$target" "m$i" 3>&- &
         askers+=($!)
@@ -241,7 +208,7 @@ marks() {
         wait "$asker"
     done
     end
-    equal "marks" 8 "$("$heapmark" dump --table events "$(recording)" | grep -c 'kind=mark')"
+    equal "marks" 8 "$(events mark)"
 }
 
 @test "processes that are not recorded, gone, or nobody's: one sentence each" {
@@ -254,7 +221,7 @@ marks() {
     [[ $(refused "$heapmark" trim text) == *"not a recording"* ]]
     kill "$target"
     wait "$target" || true
-    begin read
+    begin target read
     end
     [[ $(refused "$heapmark" trim "$(recording)") == *"has ended"* ]]
 }
@@ -262,7 +229,7 @@ marks() {
 @test "another user's process is refused" {
     [[ $EUID == 0 ]] || skip "needs root, who can become another user"
     need su
-    begin read
+    begin target read
     chmod 755 "$work"
     mkdir -m 755 "$work/tools"
     cp "$heapmark" "$work/tools/"
@@ -276,22 +243,21 @@ marks() {
 }
 
 @test "ps lists what is recorded; the recording may be deleted or in memory only" {
-    begin read
+    begin target read
     "$heapmark" ps --json >ps.json
     equal "program" "$(readlink -f "$programs/target")" "$(jq -r ".processes[] | select(.pid == $target) | .exe" ps.json)"
     "$heapmark" ps | grep -q " $target target"
     rm "$work"/*.hmk
     trim_returns
     end
-    rm -f input truth
-    HEAPMARK_OUT=/proc/none/x begin read
+    HEAPMARK_OUT=/proc/none/x begin target read
     "$heapmark" mark "$target" memory
     trim_returns
     end
 }
 
 @test "snapshot prints its ledger and keeps it in the recording" {
-    begin read
+    begin target read
     "$heapmark" snapshot "$target" "my label" >said
     grep -q 'freed but still held' said
     end

@@ -3,7 +3,8 @@
  * Processes that are asked things from outside while they do what makes asking hard.  Each says `ready` when it is, runs until
  * standard input ends (or SIGTERM, where a mode cannot read), then says what it noticed and returns 0.
  *
- * usage: target MODE [ARGUMENT]...
+ * usage: target read [BLOCKS] | epoll | futex | busy [THREADS] | blocked | one-open | sigwait | own-handler | past-libc |
+ *               altstack | small-stack | exec PROGRAM [ARGUMENT]...
  */
 #include <errno.h>
 #include <pthread.h>
@@ -38,16 +39,18 @@ static void ready(void)
 }
 
 /* Freed, but kept by the heap until someone trims: one small block lies above. */
+static long garbage_blocks = 4000;
 static void leave_garbage(void)
 {
-    enum { COUNT = 4000 };
-    static void *blocks[COUNT], *pin;
-    for (int i = 0; i < COUNT; i++)
+    static void *pin;
+    void **blocks = malloc((size_t)garbage_blocks * sizeof *blocks);
+    for (long i = 0; i < garbage_blocks; i++)
         touch(blocks[i] = malloc(4000), 4000);
     pin = malloc(40);
     touch(pin, 40);
-    for (int i = 0; i < COUNT; i++)
+    for (long i = 0; i < garbage_blocks; i++)
         free(blocks[i]);
+    free(blocks);
 }
 
 static void block_all(void)
@@ -309,6 +312,8 @@ int main(int argc, char **argv)
 {
     const char *mode = argc > 1 ? argv[1] : "";
     sem_init(&ended, 0, 0);
+    if (strcmp(mode, "read") == 0 && argc > 2)
+        garbage_blocks = atol(argv[2]);
     if (strcmp(mode, "read") == 0)
         return idle_in_read();
     if (strcmp(mode, "epoll") == 0)

@@ -1,0 +1,97 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# Processes whose malloc is not glibc's: each allocator is asked by its own means, and what came back is what is said.
+load helper
+load target
+
+# library NAME: its path, or a skip.
+library() {
+    local found
+    found=$(ldconfig -p | awk -v name="$1" '$1 == name { print $NF; exit }')
+    [[ -n $found ]] || skip "needs $1"
+    echo "$found"
+}
+
+# falls PERCENT: of 78 MiB of garbage.
+falls() {
+    local status=0
+    "$heapmark" trim --json "$target" >trim.json || status=$?
+    equal "status" 0 "$status"
+    equal "forecast" null "$(json forecast trim.json)"
+    echo "returned $(json returned trim.json)" >&2
+    (($(json returned trim.json) * 100 >= 20000 * 4000 * $1))
+    (($(json rss_before trim.json) - $(json rss_after trim.json) == $(json returned trim.json)))
+    "$heapmark" trim --dry-run "$target" >said || status=$?
+    equal "status of a forecast" 2 "$status"
+    grep -q 'would come back *unknown' said
+}
+
+@test "jemalloc: its purge returns the garbage" {
+    preload=$(library libjemalloc.so.2)
+    begin target read 20000
+    falls 80
+    equal "lever" jemalloc "$(json lever trim.json)"
+    end
+}
+
+@test "tcmalloc: its release returns the garbage" {
+    preload=$(library libtcmalloc_minimal.so.4)
+    begin target read 20000
+    falls 80
+    equal "lever" tcmalloc "$(json lever trim.json)"
+    end
+}
+
+@test "mimalloc: what its collect returned is said" {
+    preload=$(library libmimalloc.so.2)
+    begin target read 20000
+    falls 0
+    equal "lever" mimalloc "$(json lever trim.json)"
+    end
+}
+
+@test "allocators whose operator new no hook sees are not asked while a thread is inside them" {
+    for name in libjemalloc.so.2 libtcmalloc_minimal.so.4 libmimalloc.so.2; do
+        preload=$(ldconfig -p | awk -v name="$name" '$1 == name { print $NF; exit }')
+        [[ -n $preload ]] || continue
+        begin news 3
+        for ((i = 0; i < 40; i++)); do
+            status=0
+            "$heapmark" trim --json "$target" >trim.json || status=$?
+            ((status <= 1))
+        done
+        end
+        equal "ended" 1 "$(truth ended)"
+        rm "$work"/*.hmk
+    done
+}
+
+@test "redis-server under load: 200 trims, no error" {
+    need redis-server redis-benchmark redis-cli
+    redis=(redis-cli -s "$work/socket")
+    env LD_PRELOAD="$shim" redis-server --port 0 --unixsocket "$work/socket" --save '' --appendonly no >log 2>&1 3>&- &
+    target=$!
+    for ((i = 0; i < 1000; i++)); do
+        [[ $("${redis[@]}" ping 2>&1) != PONG ]] || break
+        rest
+    done
+    while :; do
+        redis-benchmark -s "$work/socket" -n 20000 -c 30 -r 20000 -d 300 -t set,get,lpush,lpop,hset -q || exit
+    done >load 2>errors 3>&- &
+    load=$!
+    for ((i = 0; i < 200; i++)); do
+        status=0
+        "$heapmark" trim --json "$target" >trim.json || status=$?
+        ((status <= 1))
+    done
+    kill -0 "$load"
+    kill "$load"
+    wait "$load" || true
+    ! grep -i error errors
+    equal "ping" PONG "$("${redis[@]}" ping)"
+    "${redis[@]}" flushall
+    "$heapmark" trim "$target" || (($? == 1))
+    "${redis[@]}" shutdown nosave || true
+    end
+    sound "$(recording 'redis*')"
+}
