@@ -133,7 +133,7 @@ const struct ledger *ledgers_newest(const struct ledgers *ledgers)
     return ledgers->count ? &ledgers->at[ledgers->count - 1] : NULL;
 }
 
-#define CURRENT_BYTES (UINT64_C(4) << 20)
+#define CURRENT_BYTES (UINT64_C(1) << 20)
 #define CURRENT_PART 20
 
 const struct ledger *ledgers_current(const struct ledgers *ledgers, uint64_t rss_bytes)

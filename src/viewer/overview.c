@@ -121,6 +121,10 @@ static void put_live_remark(struct strbuf *out, const struct profile *profile)
 static void put_held_remark(struct strbuf *out, const struct report *report, const struct ledger *ledger)
 {
     char a[UNITS_BYTES];
+    if (ledger->chunks_unknown) {
+        strbuf_put(out, "not glibc's allocator: malloc_trim(0) does not reach it");
+        return;
+    }
     strbuf_printf(out, "malloc_trim(0) would %s %s%s", report->life == REPORT_RUNNING ? "return" : "have returned",
                   ledger->walked ? "" : "up to ", units_size(a, (int64_t)ledger->forecast_bytes));
 }

@@ -103,7 +103,7 @@ static bool is_allocator(const struct name *name)
     return listed(allocators, sizeof allocators / sizeof *allocators, name->function);
 }
 
-#define NAMED_REACH 4
+#define NAMED_REACH 8
 
 /* A static function of a stripped library has no name: the exported one that called it says more. */
 static size_t named_near(const struct names_stack *stack, size_t unnamed)
@@ -118,9 +118,22 @@ static size_t named_near(const struct names_stack *stack, size_t unnamed)
     return unnamed;
 }
 
+/* The first entry beyond the allocator: nameless functions that a wrapper called belong to it. */
+static size_t beyond_allocator(const struct names_stack *stack)
+{
+    size_t beyond = 0;
+    for (size_t i = 0; i < stack->count && i <= beyond + NAMED_REACH; i++) {
+        if (is_allocator(&stack->at[i]))
+            beyond = i + 1;
+        else if (stack->at[i].known)
+            break;
+    }
+    return beyond;
+}
+
 size_t names_headline(const struct names_stack *stack)
 {
-    for (size_t i = 0; i < stack->count; i++)
+    for (size_t i = beyond_allocator(stack); i < stack->count; i++)
         if (!is_allocator(&stack->at[i]) && !names_plumbing(&stack->at[i]))
             return named_near(stack, i);
     /* Wrappers all the way: the nearest to the program's own code that is no start-up code. */

@@ -152,6 +152,12 @@ START_TEST(the_headline_is_who_asked)
     struct name foreign[] = { named("plugin.so+0x1c306", "plugin.so"), named("load", "app") };
     ck_assert_uint_eq(headline_of(2, foreign), 0);
 
+    /* A nameless function that a wrapper calls is the allocator's. */
+    struct name inner[] = { named("libsqlite3.so.0+0xa7503", "libsqlite3.so.0"), named("sqlite3Malloc", "libsqlite3.so.0"),
+                            named("libsqlite3.so.0+0xa8000", "libsqlite3.so.0"),
+                            named("sqlite3_step", "libsqlite3.so.0") };
+    ck_assert_uint_eq(headline_of(4, inner), 3);
+
     /* Nothing but wrappers: the outermost of them. */
     struct name wrappers[] = { named("malloc", "libc.so.6"), named("xmalloc", "app"), named("_start", "app") };
     ck_assert_uint_eq(headline_of(3, wrappers), 1);
