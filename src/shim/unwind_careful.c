@@ -15,6 +15,7 @@ struct walk {
     struct unwind_stacks *stacks;
     struct machine_registers now;
     bool exact;                 /* now.pc is an interrupted instruction */
+    bool sp_lost;               /* now.sp is only a lower bound */
     uint64_t generated;         /* an address of code that lies in no object, or 0 */
 };
 
@@ -44,8 +45,11 @@ static void rule_at(const struct walk *walk, struct unwind_rule *rule)
 static enum outcome step_by_rule(struct walk *walk, const struct unwind_rule *rule)
 {
     struct machine_registers now = walk->now;
-    uint64_t cfa = rule->cfa_base == UNWIND_BASE_SP ? now.sp : now.fp;
 
+    /* Where the frame pointer points at the pair that the frame saved, it tells sp as well. */
+    if (walk->sp_lost && rule->cfa_base == UNWIND_BASE_SP && rule->fp_base == UNWIND_BASE_CFA)
+        now.sp = now.fp - (uint64_t)(int64_t)(rule->cfa_offset + rule->fp_offset);
+    uint64_t cfa = rule->cfa_base == UNWIND_BASE_SP ? now.sp : now.fp;
     if (rule->cfa_base == UNWIND_BASE_FP_WORD
         && !read_word(walk, now.fp + (uint64_t)(int64_t)rule->inner_offset, &cfa))
         return STUCK;
@@ -63,7 +67,7 @@ static enum outcome step_by_rule(struct walk *walk, const struct unwind_rule *ru
                      : cfa == now.sp && ra == now.pc)
         return STUCK;
     walk->now = (struct machine_registers){ .pc = machine_code_address(ra), .sp = cfa, .fp = fp };
-    walk->exact = false;
+    walk->exact = walk->sp_lost = false;
     return walk->now.pc ? STEPPED : ENDED;
 }
 
@@ -120,6 +124,7 @@ static enum outcome guess(struct walk *walk)
         return STUCK;
     walk->now = (struct machine_registers){ .pc = ra, .sp = now.fp + 16, .fp = fp };
     walk->exact = false;
+    walk->sp_lost = MACHINE_PAIR_AT_BOTTOM;
     return GUESSED;
 }
 

@@ -7,6 +7,7 @@
  *
  *   MACHINE_DWARF_FP, _SP, _RA     DWARF numbers of the registers a walk follows
  *   MACHINE_DWARF_PC               of a program counter that expressions may name, or -1
+ *   MACHINE_PAIR_AT_BOTTOM         the saved (fp, return address) lie at the bottom of a frame, not at its top
  *   machine_code_address(word)     a return address as found on the stack -> the address of code
  *   machine_pack(rule)             a STEP rule in 15 bits, or MACHINE_NOT_PACKED
  *   machine_expand(packed, rule)   the same rule again

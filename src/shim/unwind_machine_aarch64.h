@@ -8,6 +8,7 @@
 #define MACHINE_DWARF_SP 31
 #define MACHINE_DWARF_RA 30
 #define MACHINE_DWARF_PC (-1)
+#define MACHINE_PAIR_AT_BOTTOM 1
 
 /* Removes a pointer authentication code; xpaclri, a hint that does nothing on processors without it. */
 static inline uint64_t machine_code_address(uint64_t word)

@@ -8,6 +8,7 @@
 #define MACHINE_DWARF_SP 7
 #define MACHINE_DWARF_RA 16
 #define MACHINE_DWARF_PC 16
+#define MACHINE_PAIR_AT_BOTTOM 0
 
 static inline uint64_t machine_code_address(uint64_t word)
 {

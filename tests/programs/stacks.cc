@@ -154,21 +154,24 @@ static void interrupt()
 }
 
 static std::jmp_buf back;
+static volatile bool back_is_set;
 
-static void jump_from(int depth)
+static int jump_from(int depth)
 {
     allocate();
-    if (depth > 0)
-        jump_from(depth - 1);
-    else
+    if (depth == 0 && back_is_set)
         std::longjmp(back, 1);
+    return depth > 0 ? jump_from(depth - 1) + 1 : 0;
 }
 
 static void jump()
 {
-    for (volatile int i = 0; i < 50; i = i + 1)
-        if (setjmp(back) == 0)
+    for (volatile int i = 0; i < 50; i = i + 1) {
+        if (setjmp(back) == 0) {
+            back_is_set = true;
             jump_from(i % 20);
+        }
+    }
 }
 
 static int recurse(int depth)

@@ -9,6 +9,7 @@
 #include <alloca.h>
 #include <check.h>
 #include <dlfcn.h>
+#include <link.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -350,16 +351,24 @@ END_TEST
 
 static volatile sig_atomic_t in_capture, handled;
 
+/* The next SIGALRM, in microseconds; 0: none. */
+static void arm(long delay)
+{
+    struct itimerval timer = { .it_value = { 0, delay } };
+    setitimer(ITIMER_REAL, &timer, NULL);
+}
+
 static void take_in_handler(int signal)
 {
-    (void)signal;
-    if (in_capture)
-        return;
-    in_capture = 1;
-    take();
-    recurse(2, take);
-    in_capture = 0;
-    handled++;
+    if (!in_capture) {
+        in_capture = 1;
+        take();
+        recurse(2, take);
+        in_capture = 0;
+        handled++;
+    }
+    if (signal == SIGALRM)
+        arm(200 + handled % 100);
 }
 
 static void take_guarded(void)
@@ -418,15 +427,12 @@ static void work(void)
 /* Interrupts at any instruction, prologues and epilogues among them; our own code excepted. */
 START_TEST(signals_at_any_instruction)
 {
-    struct itimerval often = { .it_interval = { 0, 300 }, .it_value = { 0, 300 } };
-
     handled = 0;
     install(SIGALRM, SA_RESTART);
-    setitimer(ITIMER_REAL, &often, NULL);
+    arm(200);
     while (handled < 200)
         work();
-    often = (struct itimerval){ 0 };
-    setitimer(ITIMER_REAL, &often, NULL);
+    arm(0);
     ck_assert_all_right();
 }
 END_TEST
@@ -569,14 +575,15 @@ END_TEST
 
 /* ---- code that is replaced --------------------------------------------------------------------------- */
 
-static void *use_plugin(const char *name)
+/* Where the library was loaded. */
+static uint64_t use_plugin(const char *name)
 {
     void *library = dlopen(name, RTLD_NOW);
     ck_assert_msg(library != NULL, "%s", dlerror());
     void (*enter)(leaf_function *);
     *(void **)&enter = dlsym(library, "plugin_enter");
     enter(take);
-    void *where = *(void **)&enter;
+    uint64_t where = ((struct link_map *)library)->l_addr;
     dlclose(library);
     unwind_forget();
     return where;
@@ -587,11 +594,13 @@ START_TEST(libraries_that_replace_each_other)
     int same = 0;
 
     for (int i = 0; i < 40; i++) {
-        void *small = use_plugin(PLUGIN_DIRECTORY "/plugin_small.so");
-        void *large = use_plugin(PLUGIN_DIRECTORY "/plugin_large.so");
+        uint64_t small = use_plugin(PLUGIN_DIRECTORY "/plugin_small.so");
+        uint64_t large = use_plugin(PLUGIN_DIRECTORY "/plugin_large.so");
         same += small == large;
     }
+#if defined(__x86_64__)          /* an emulator of the other machine may not reuse addresses */
     ck_assert_int_gt(same, 0);
+#endif
     ck_assert_all_right();
 }
 END_TEST
