@@ -149,6 +149,12 @@ static int phase_compare(const void *a, const void *b)
 
 static void add_spans_between_marks(struct reader *reader)
 {
+    const struct hmk_live *live = read_live(reader->file);
+    if (reader->marks.count > 0)
+        array_push(&reader->phases, (struct history_phase){
+            .label = "start", .between_marks = true, .end_ns = reader->marks.at[0].time_ns,
+            .rss_begin_bytes = live->rss_start_bytes, .live_end_bytes = reader->marks.at[0].live_bytes,
+            .rss_end_bytes = reader->marks.at[0].rss_bytes });
     for (size_t i = 0; i < reader->marks.count; i++) {
         const struct history_mark *mark = &reader->marks.at[i];
         const struct history_mark *next = i + 1 < reader->marks.count ? mark + 1 : NULL;

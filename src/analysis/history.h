@@ -24,7 +24,7 @@ struct history_mark {
     uint64_t rss_bytes;             /* 0: not read */
 };
 
-/* From a PHASE_BEGIN to its PHASE_END, or from a mark to the next one. */
+/* From a PHASE_BEGIN to its PHASE_END, or from a mark to the next one; the first mark ends a span "start". */
 struct history_phase {
     const char *label;
     bool between_marks;

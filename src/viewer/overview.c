@@ -17,6 +17,7 @@
 #include <string.h>
 
 #define PINS_SHOWN 5
+#define PIN_NOTICE (UINT64_C(1) << 20)  /* a first set that holds less is not worth a table */
 #define PIN_INDENT "                                       "
 #define LABEL_COLUMNS 22
 
@@ -350,7 +351,7 @@ void overview_pins(struct strbuf *out, const struct report *report, const struct
     struct strbuf note = STRBUF_INIT;
     size_t shown = 0;
 
-    if (!ledger || ledger->pin_count == 0)
+    if (!ledger || ledger->pin_count == 0 || (!options->full && ledger->pins[0].gain_bytes < PIN_NOTICE))
         return;
     put_title(out, view, "What stands in the way: freeing these live blocks would let go");
     style_begin(out, options->color, STYLE_FAINT);
@@ -396,7 +397,7 @@ static void put_phases(struct strbuf *out, const struct report *report, const st
 
     if (history->phase_count == 0)
         return;
-    put_title(out, view, "Phases");
+    put_title(out, view, history->mark_count ? "Phases, and from each mark to the next" : "Phases");
     style_begin(out, view->options->color, STYLE_FAINT);
     strbuf_printf(out, "%9s %9s %12s %12s %12s  %s", "FROM", "TOOK", "LIVE AT END", "LIVE PEAK", "RSS PEAK", "PHASE");
     style_end(out, view->options->color, STYLE_FAINT);
@@ -408,9 +409,8 @@ static void put_phases(struct strbuf *out, const struct report *report, const st
                       units_size(c, phase->live_end_bytes), units_size(d, phase->live_peak_bytes),
                       phase->rss_peak_bytes ? units_size(e, (int64_t)phase->rss_peak_bytes) : "-",
                       (int)(phase->depth < 10 ? phase->depth : 10) * 2, "");
-        strbuf_put(out, phase->between_marks ? "after " : "");
         plain_cut_middle(out, phase->label, 40);
-        strbuf_put(out, phase->open && !phase->between_marks ? " (not ended)" : "");
+        strbuf_put(out, phase->between_marks ? phase->begin_ns ? " (mark)" : "" : phase->open ? " (not ended)" : "");
         strbuf_char(out, '\n');
     }
 }
