@@ -60,9 +60,26 @@ static bool find(const char *name, void *pointer)
     return true;
 }
 
+/* The program's calls of malloc reach us.  A program that is not position-independent and takes the address of malloc
+ * has a symbol of that name itself, undefined and at its own jump slot: it tells nothing, another name does. */
+static bool serves_program(void)
+{
+    static const char *const names[] = { "malloc", "calloc", "memalign", "aligned_alloc", "malloc_usable_size" };
+    for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
+        void *found = dlsym(RTLD_DEFAULT, names[i]);
+        const ElfW(Sym) *symbol = NULL;
+        Dl_info info;
+        if (found == NULL || dladdr1(found, &info, (void **)&symbol, RTLD_DL_SYMENT) == 0)
+            return false;
+        if (symbol == NULL || symbol->st_shndx != SHN_UNDEF)
+            return info.dli_fbase == object_of((void *)serves_program);
+    }
+    return true;
+}
+
 void lever_init(void)
 {
-    if (object_of(dlsym(RTLD_DEFAULT, "malloc")) != object_of((void *)lever_init))
+    if (!serves_program())
         return;
     if (start_is_glibc)
         lever = real.malloc_trim != NULL ? HMK_LEVER_GLIBC : 0;

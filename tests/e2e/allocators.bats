@@ -95,3 +95,39 @@ falls() {
     end
     sound "$(recording 'redis*')"
 }
+
+@test "a program at a fixed address that takes malloc's own address is glibc's all the same" {
+    need cc
+    cat >fixed.c <<'SOURCE'
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+static void *(*volatile make)(size_t) = malloc;
+int main(void)
+{
+    char *blocks[1000], *last;
+    for (int i = 0; i < 1000; i++)
+        memset(blocks[i] = make(10000), 1, 10000);
+    last = make(10000);
+    for (int i = 0; i < 1000; i++)
+        free(blocks[i]);
+    if (write(1, "ready\n", 6) == 6)
+        for (;;)
+            pause();
+    free(last);
+}
+SOURCE
+    cc -O0 -no-pie fixed.c -o fixed
+    LD_PRELOAD=$shim ./fixed >said &
+    local pid=$! tries=0 status=0
+    until grep -q ready said; do
+        ((++tries < 200))
+        sleep 0.05
+    done
+    "$heapmark" trim --json $pid >trim.json || status=$?
+    kill -KILL $pid
+    wait $pid || true
+    equal "status" 0 "$status"
+    equal "lever" glibc "$(json lever trim.json)"
+    (($(json returned trim.json) > 9000000))
+}
