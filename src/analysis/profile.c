@@ -273,6 +273,7 @@ struct profile *profile_new(const struct read_file *file)
 {
     struct profile *profile = xcalloc(1, sizeof *profile);
     profile->file = file;
+    profile->code_count = read_count(file, HMK_CODES);
     describe_process(profile);
     list_modules(profile);
     list_sites(profile);
@@ -312,7 +313,23 @@ bool profile_frame(const struct profile *profile, uint32_t id, struct profile_fr
         frame->module = number - 1;
         frame->address = record->code - profile->modules[frame->module].base;
     }
+    if (kind == HMK_FRAME_PYTHON) {
+        frame->code = number;
+        /* 3.10 counts instructions of two bytes; -1 is a frame that has not begun. */
+        frame->address = (uint32_t)(read_code(profile->file, number)->version == 0x30a ? record->code * 2 : record->code);
+    }
     return true;
+}
+
+struct profile_code profile_code(const struct profile *profile, uint32_t number)
+{
+    const struct hmk_code *record = read_code(profile->file, number);
+    const uint8_t *lines = read_bytes(profile->file, record->lines, record->line_bytes);
+    return (struct profile_code){
+        .name = read_string(profile->file, record->name), .file = read_string(profile->file, record->file),
+        .first_line = record->first_line, .version = record->version,
+        .lines = lines, .line_bytes = lines ? record->line_bytes : 0,
+    };
 }
 
 void profile_size_class(unsigned size_class, uint64_t *from, uint64_t *to)

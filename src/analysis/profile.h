@@ -108,6 +108,16 @@ struct profile_frame {
     enum profile_frame_kind kind;
     uint32_t module;            /* PROFILE_NO_MODULE: code outside all modules */
     uint64_t address;           /* in the module's file, or run-time address without a module */
+    uint32_t code;              /* of PROFILE_PYTHON, whose address is the offset in bytes into the bytecode */
+};
+
+/* A function, module or comprehension of an interpreted program. */
+struct profile_code {
+    const char *name, *file;
+    uint32_t first_line;
+    uint32_t version;           /* of the interpreter: major << 8 | minor */
+    const uint8_t *lines;       /* its line table as the interpreter keeps it */
+    uint32_t line_bytes;
 };
 
 struct profile_module {
@@ -130,6 +140,7 @@ struct profile {
     struct profile_sum sum[PROFILE_KINDS];
     struct profile_module *modules;
     size_t module_count;
+    size_t code_count;
     uint64_t size_class[PROFILE_SIZE_CLASSES];  /* allocations by requested size */
 };
 
@@ -138,6 +149,8 @@ void profile_free(struct profile *profile);
 
 /* The frame; false for id 0 and ids out of range, which end a stack. */
 bool profile_frame(const struct profile *profile, uint32_t id, struct profile_frame *frame);
+/* The code object; number < code_count, as a frame's is. */
+struct profile_code profile_code(const struct profile *profile, uint32_t number);
 /* The smallest and the largest size of a class; the last class has no upper end (UINT64_MAX). */
 void profile_size_class(unsigned size_class, uint64_t *from, uint64_t *to);
 /* What stands for a stack that a site has not: "(before heapmark was ready)"; NULL for a site with a stack. */

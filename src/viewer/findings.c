@@ -25,6 +25,13 @@ static void put_where(struct strbuf *out, const struct sites_view *view, const s
         sites_where(out, view, finding->site, WHERE_COLUMNS);
 }
 
+/* "made in parser_init (parsers.so)", "made at load report.py:3". */
+static void put_made(struct strbuf *out, const struct sites_view *view, const struct verdict_finding *finding)
+{
+    strbuf_put(out, finding->site != VERDICT_NO_SITE && sites_of_python(view, finding->site) ? "made at " : "made in ");
+    put_where(out, view, finding);
+}
+
 static void put_blocks(struct strbuf *out, const struct verdict_finding *finding)
 {
     char blocks[UNITS_BYTES], bytes[UNITS_BYTES];
@@ -53,12 +60,12 @@ static void put_pin(struct strbuf *out, const struct report *report, const struc
             cached = ledger->pins[i].kind == LEDGER_PIN_TOP_CACHED;
         }
     if (cached)
-        strbuf_put(out, "a freed block that the allocator caches, made in ");
+        strbuf_put(out, "a freed block that the allocator caches, ");
     else {
         put_blocks(out, finding);
-        strbuf_put(out, " made in ");
+        strbuf_char(out, ' ');
     }
-    put_where(out, view, finding);
+    put_made(out, view, finding);
     bool one = cached || finding->site_blocks == 1;
     if (on_top && finding->step == VERDICT_STEP_TRIM)
         strbuf_printf(out, " %s above %s of freed memory", one ? "lies" : "lie", size(gain, finding->gain_bytes));

@@ -10,12 +10,6 @@
 
 #define NAME_COLUMNS_MIN 24
 
-static const char *last_part(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash && slash[1] ? slash + 1 : path;
-}
-
 /* "parsers.cpython-311-x86_64-linux-gnu.so" -> "parsers.so". */
 void frames_put_module(struct strbuf *out, const char *module)
 {
@@ -30,11 +24,12 @@ void frames_put_module(struct strbuf *out, const char *module)
 void frames_put_location(struct strbuf *out, const struct name *name, bool full)
 {
     struct strbuf raw = STRBUF_INIT;
-    if (name->file && name->line)
-        strbuf_printf(&raw, "%s:%u", full ? name->file : last_part(name->file), name->line);
-    else if (name->file)
-        strbuf_put(&raw, full ? name->file : last_part(name->file));
-    if (name->known && full)
+    const char *file = name->file && name->short_file && !full ? name->short_file : name->file;
+    if (file && name->line)
+        strbuf_printf(&raw, "%s:%u", file, name->line);
+    else if (file)
+        strbuf_put(&raw, file);
+    if (name->known && full && !name->python)
         strbuf_printf(&raw, "%s%s", raw.length ? "  " : "", name->module);
     plain_put(out, raw.text);
     if (name->known && !full && !name->file)
@@ -84,11 +79,12 @@ void frames_put_function(struct strbuf *out, const struct name *name, bool full,
         strbuf_put(&text, name->function);
     else
         frames_put_module(&text, name->function);
-    if (plain_width(text.text) > columns) {
+    /* "outer.<locals>.inner" has none. */
+    if (plain_width(text.text) > columns && !name->python) {
         strbuf_clear(&text);
         drop_template_arguments(&text, name->function);
     }
-    if (plain_width(text.text) > columns)
+    if (plain_width(text.text) > columns && !name->python)
         drop_parameters(&text);
     plain_cut_middle(out, text.text, columns);
     strbuf_free(&text);

@@ -23,15 +23,20 @@ struct symbolizer_options;
 struct name {
     const char *function;       /* never NULL; "libfoo.so+0x1234" when nobody knows */
     const char *file;           /* NULL: unknown */
+    const char *short_file;     /* its end; NULL: unknown */
     uint32_t line;              /* 0: unknown */
+    uint32_t column;            /* from 1, in bytes; 0: unknown */
     const char *module;         /* short: "libc.so.6" */
     bool known;
     bool inlined;               /* into the next entry */
+    bool python;                /* a frame of Python source; it has no module */
+    bool own;                   /* such a frame of the program itself, not of a library */
     bool interrupted;           /* a signal arrived here */
     uint32_t frame;             /* of the profile; inlined calls share one */
 };
 
-/* Leaf first; inlined calls are entries of their own.  The entries last until the next call of names_stack. */
+/* Leaf first; inlined calls are entries of their own.  The entries last until the next call of names_stack.  Native frames
+ * are of the `frames` nearest to the leaf only; Python frames have their names at hand and are always there to the root. */
 struct names_stack {
     const struct name *at;
     size_t count;
@@ -44,6 +49,8 @@ void names_free(struct names *names);
 void names_want(struct names *names, uint32_t leaf, size_t frames);    /* the `frames` nearest to the leaf; NAMES_ALL */
 void names_resolve(struct names *names);
 struct names_stack names_stack(struct names *names, uint32_t leaf, size_t frames);
+/* A code object of the profile is of the program itself. */
+bool names_own_code(struct names *names, uint32_t code);
 /* The calls of one frame alone, inlined ones first. */
 struct names_stack names_frame(struct names *names, uint32_t frame);
 
@@ -52,5 +59,7 @@ struct names_stack names_frame(struct names *names, uint32_t frame);
 size_t names_headline(const struct names_stack *stack);
 /* Frames between the program's own functions that say nothing: an interpreter's loop, the C start-up. */
 bool names_plumbing(const struct name *name);
+/* Asked for memory in somebody's name: malloc, operator new, xmalloc. */
+bool names_allocator(const struct name *name);
 
 #endif

@@ -429,6 +429,7 @@ static void put_site(struct writer *writer, const struct profile_site *site)
 static void put_frame(struct writer *writer, uint32_t id)
 {
     const struct profile *profile = writer->report->profile;
+    static const char *const kinds[] = { "native", "signal", "python" };
     struct json *json = writer->json;
     struct profile_frame frame;
 
@@ -436,12 +437,13 @@ static void put_frame(struct writer *writer, uint32_t id)
         return;
     struct names_stack calls = names_frame(writer->names, id);
     json_open_line(json, NULL, '{');
+    json_string(json, "kind", kinds[frame.kind]);
     if (frame.module == PROFILE_NO_MODULE)
         json_null(json, "module");
     else
         json_uint(json, "module", frame.module);
     json_address(json, "address", frame.address);
-    json_bool(json, "exact", frame.kind == PROFILE_SIGNAL);
+    json_bool(json, "exact", frame.kind != PROFILE_NATIVE);
     json_open(json, "calls", '[');
     for (size_t i = 0; i < calls.count; i++) {
         json_open(json, NULL, '{');
@@ -450,6 +452,8 @@ static void put_frame(struct writer *writer, uint32_t id)
             json_string(json, "file", calls.at[i].file);
         if (calls.at[i].line)
             json_uint(json, "line", calls.at[i].line);
+        if (calls.at[i].column)
+            json_uint(json, "column", calls.at[i].column);
         json_close(json, '}');
     }
     json_close(json, ']');

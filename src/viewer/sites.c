@@ -7,6 +7,7 @@
 #include "viewer/frames.h"
 #include "viewer/names.h"
 #include "viewer/plain.h"
+#include "viewer/python.h"
 #include "viewer/report.h"
 #include "viewer/style.h"
 #include "viewer/units.h"
@@ -84,10 +85,49 @@ static size_t dull_run(const struct names_stack *stack, size_t i, size_t end)
     return run == i + 1 && !names_plumbing(&stack->at[i]) ? 0 : run - i;
 }
 
+/* "[parsers.so]" behind the line of Python whose call allocated in a nameless function. */
+static void put_extension(struct strbuf *out, const struct report_options *options, const struct names_stack *stack,
+                          size_t headline)
+{
+    const char *module = stack->at[headline].python ? python_extension(stack, headline) : NULL;
+    if (!module)
+        return;
+    style_begin(out, options->color, STYLE_FAINT);
+    strbuf_put(out, "  [");
+    frames_put_module(out, module);
+    strbuf_char(out, ']');
+    style_end(out, options->color, STYLE_FAINT);
+}
+
+/* Lines of Python, and functions of extension modules; what the interpreter did in between is for options->full. */
+static void put_python_stack(struct strbuf *out, const struct sites_table *table, const struct names_stack *stack,
+                             size_t columns)
+{
+    const struct report_options *options = table->view->options;
+    size_t headline = names_headline(stack), limit = table->lines - 1;
+    size_t *shown = xcalloc(limit + 1, sizeof *shown);
+    bool skipped;
+
+    frames_put(out, options, &stack->at[headline], columns, true);
+    put_extension(out, options, stack, headline);
+    size_t count = python_shown(stack, headline, limit, shown, &skipped);
+    for (size_t i = 0; i < count; i++) {
+        bool gap = skipped && i == count - 1;
+        new_line(out, NUMBERS_WIDTH + 2);
+        strbuf_put(out, gap ? "... " : "");
+        frames_put(out, options, &stack->at[shown[i]], columns - (gap ? 6 : 2), false);
+    }
+    free(shown);
+}
+
 static void put_cut_stack(struct strbuf *out, const struct sites_table *table, const struct names_stack *stack,
                           size_t columns)
 {
     const struct report_options *options = table->view->options;
+    if (python_first(stack) < stack->count) {
+        put_python_stack(out, table, stack, columns);
+        return;
+    }
     size_t headline = names_headline(stack), end = stack->count, shown = 1;
 
     while (end > headline + 1 && names_plumbing(&stack->at[end - 1]))
@@ -130,6 +170,18 @@ static char *stack_text(const struct sites_table *table, const struct profile_si
     return strbuf_take(&out);
 }
 
+/* "jv_parser_new (jv_parse.c:92)", "load report.py:3". */
+static void put_place(struct strbuf *out, const struct name *name, size_t columns)
+{
+    struct strbuf location = STRBUF_INIT;
+    frames_put_location(&location, name, false);
+    size_t taken = location.length ? plain_width(location.text) + 3 : 0;
+    frames_put_function(out, name, false, columns > taken + COLUMNS_MIN ? columns - taken : COLUMNS_MIN);
+    if (location.length)
+        strbuf_printf(out, name->python ? " %s" : " (%s)", location.text);
+    strbuf_free(&location);
+}
+
 void sites_where(struct strbuf *out, const struct sites_view *view, uint32_t id, size_t columns)
 {
     if (id >= view->profile->site_count)
@@ -143,14 +195,23 @@ void sites_where(struct strbuf *out, const struct sites_view *view, uint32_t id,
     struct names_stack stack = names_stack(view->names, site->frame, NAMES_ALL);
     if (stack.count == 0)
         return;
-    const struct name *name = &stack.at[names_headline(&stack)];
-    struct strbuf location = STRBUF_INIT;
-    frames_put_location(&location, name, false);
-    size_t taken = location.length ? plain_width(location.text) + 3 : 0;
-    frames_put_function(out, name, false, columns > taken + COLUMNS_MIN ? columns - taken : COLUMNS_MIN);
-    if (location.length)
-        strbuf_printf(out, " (%s)", location.text);
-    strbuf_free(&location);
+    size_t headline = names_headline(&stack), caller = python_caller(&stack, headline);
+    struct strbuf from = STRBUF_INIT;
+    if (caller < stack.count) {
+        strbuf_put(&from, " <- ");
+        put_place(&from, &stack.at[caller], columns / 2);
+    }
+    size_t taken = plain_width(from.text);
+    put_place(out, &stack.at[headline], columns > taken ? columns - taken : 0);
+    strbuf_put(out, from.text);
+    strbuf_free(&from);
+}
+
+bool sites_of_python(const struct sites_view *view, uint32_t id)
+{
+    struct names_stack stack = id < view->profile->site_count
+        ? names_stack(view->names, view->profile->sites[id].frame, NAMES_ALL) : (struct names_stack){ NULL, 0 };
+    return stack.count > 0 && stack.at[names_headline(&stack)].python;
 }
 
 /* ---- groups ------------------------------------------------------------------------------------- */
@@ -162,18 +223,25 @@ static uint64_t mix(uint64_t hash, uint64_t word)
     return hash ^ hash >> 29;
 }
 
-/* Of the frames nearest to the leaf, by address: no names are needed yet. */
+/* Of the frames nearest to the leaf, by address, and of the first line of the program's own Python: no names are needed
+ * yet. */
 static uint64_t hash_stack(const struct sites_table *table, const struct profile_site *site)
 {
+    const struct sites_view *view = table->view;
     struct profile_frame frame;
     uint64_t hash = 1;
     size_t left = table->frames;
+    bool own = view->profile->code_count == 0;
 
-    if (table->view->options->full || table->key == RANK_OWN_PEAK || profile_site_meaning(site))
+    if (view->options->full || table->key == RANK_OWN_PEAK || profile_site_meaning(site))
         return mix(mix(0, site->id), site->id);
-    for (uint32_t id = site->frame; left > 0 && profile_frame(table->view->profile, id, &frame);
-         id = frame.parent, left--)
-        hash = mix(mix(hash, frame.module), frame.address);
+    for (uint32_t id = site->frame; (left > 0 || !own) && profile_frame(view->profile, id, &frame); id = frame.parent) {
+        bool first_own = !own && frame.kind == PROFILE_PYTHON && names_own_code(view->names, frame.code);
+        if (left > 0 || first_own)
+            hash = mix(mix(hash, frame.kind == PROFILE_PYTHON ? frame.code : frame.module), frame.address);
+        own |= first_own;
+        left -= left > 0;
+    }
     return hash;
 }
 

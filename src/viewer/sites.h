@@ -40,7 +40,9 @@ void sites_table_free(struct sites_table *table);
 /* Title, head and rows; nothing when no site has a value. */
 void sites_table_put(struct strbuf *out, struct sites_table *table, const char *title);
 
-/* "jv_parser_new (jv_parse.c:92)". */
+/* "jv_parser_new (jv_parse.c:92)", "load report.py:3", "parser_init (parsers.so) <- load report.py:3". */
 void sites_where(struct strbuf *out, const struct sites_view *view, uint32_t site, size_t columns);
+/* It begins with a line of Python: blocks are made at it, not in it. */
+bool sites_of_python(const struct sites_view *view, uint32_t site);
 
 #endif

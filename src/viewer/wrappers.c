@@ -7,6 +7,7 @@
  * with --full.
  */
 
+#include "viewer/python.h"
 #include <string.h>
 
 /* A name that ends in '*' is a prefix. */
@@ -98,9 +99,9 @@ static bool listed(const char *const *patterns, size_t count, const char *functi
     return false;
 }
 
-static bool is_allocator(const struct name *name)
+bool names_allocator(const struct name *name)
 {
-    return listed(allocators, sizeof allocators / sizeof *allocators, name->function);
+    return !name->python && listed(allocators, sizeof allocators / sizeof *allocators, name->function);
 }
 
 #define NAMED_REACH 8
@@ -112,7 +113,7 @@ static size_t named_near(const struct names_stack *stack, size_t unnamed)
     for (size_t i = unnamed; i < stack->count && i <= unnamed + NAMED_REACH; i++) {
         if (strcmp(stack->at[i].module, module) != 0)
             break;
-        if (stack->at[i].known && !names_plumbing(&stack->at[i]) && !is_allocator(&stack->at[i]))
+        if (stack->at[i].known && !names_plumbing(&stack->at[i]) && !names_allocator(&stack->at[i]))
             return i;
     }
     return unnamed;
@@ -123,7 +124,7 @@ static size_t beyond_allocator(const struct names_stack *stack)
 {
     size_t beyond = 0;
     for (size_t i = 0; i < stack->count && i <= beyond + NAMED_REACH; i++) {
-        if (is_allocator(&stack->at[i]))
+        if (names_allocator(&stack->at[i]))
             beyond = i + 1;
         else if (stack->at[i].known)
             break;
@@ -133,8 +134,11 @@ static size_t beyond_allocator(const struct names_stack *stack)
 
 size_t names_headline(const struct names_stack *stack)
 {
+    size_t python = python_first(stack);
+    if (python < stack->count)
+        return python_headline(stack, python);
     for (size_t i = beyond_allocator(stack); i < stack->count; i++)
-        if (!is_allocator(&stack->at[i]) && !names_plumbing(&stack->at[i]))
+        if (!names_allocator(&stack->at[i]) && !names_plumbing(&stack->at[i]))
             return named_near(stack, i);
     /* Wrappers all the way: the nearest to the program's own code that is no start-up code. */
     for (size_t i = stack->count; i-- > 0; )
@@ -145,5 +149,7 @@ size_t names_headline(const struct names_stack *stack)
 
 bool names_plumbing(const struct name *name)
 {
+    if (name->python)
+        return python_plumbing(name->function, name->file);
     return listed(plumbing, sizeof plumbing / sizeof *plumbing, name->function);
 }

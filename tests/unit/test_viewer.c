@@ -177,7 +177,7 @@ static void shown(const struct name *name, size_t columns, const char *expected)
 START_TEST(a_frame_fits_its_columns)
 {
     struct name name = { .function = "shop::Index<std::map<int, std::string>, 4>::add(std::vector<int> const&, int)",
-                         .file = "/home/user/src/shop.cc", .line = 16, .module = "app", .known = true };
+                         .file = "/home/user/src/shop.cc", .short_file = "shop.cc", .line = 16, .module = "app", .known = true };
     shown(&name, 120, "shop::Index<std::map<int, std::string>, 4>::add(std::vector<int> const&, int)  shop.cc:16");
     shown(&name, 60, "shop::Index<>::add(std::vector<> const&, int)  shop.cc:16");
     shown(&name, 45, "shop::Index<>::add  shop.cc:16");
