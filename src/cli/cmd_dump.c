@@ -114,6 +114,10 @@ static void dump_live(struct dump *dump)
     NUMBER(l, module_generation);
     NUMBER(l, inherited_blocks);
     NUMBER(l, inherited_bytes);
+    NUMBER(l, spent_ns);
+    NUMBER(l, cpu_ns);
+    NUMBER(l, sampled_from_ns);
+    NUMBER(l, abandoned_events);
 }
 
 /* ---- records ------------------------------------------------------------------------------------ */

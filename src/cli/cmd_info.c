@@ -27,7 +27,7 @@ struct loss {
     uint64_t count;
     const char *noun, *meaning;
 };
-#define LOSS_COUNT 8
+#define LOSS_COUNT 9
 
 static void find_losses(const struct hmk_live *live, struct loss losses[LOSS_COUNT])
 {
@@ -35,6 +35,7 @@ static void find_losses(const struct hmk_live *live, struct loss losses[LOSS_COU
         { "lost_sites", live->lost_sites, "stack", "not recorded; their blocks are counted together" },
         { "lost_events", live->lost_events, "event", "that did not fit into the log" },
         { "lost_reentrant", live->lost_reentrant, "allocation", "made inside a hook, by a signal handler" },
+        { "abandoned_events", live->abandoned_events, "allocation", "that a signal handler left by longjmp" },
         { "unknown_frees", live->unknown_frees, "free", "of a block older than heapmark, or of another allocator" },
         { "stale_live", live->stale_live, "free", "missed: a block believed live was seen reused" },
         { "cut_stacks", live->cut_stacks, "stack", "deeper than the depth limit; the root side is missing" },

@@ -178,7 +178,8 @@ struct hmk_live {
     uint64_t spent_ns;          /* CPU time in heapmark's hooks, estimated */
     uint64_t cpu_ns;            /* CPU time of the process when spent_ns was computed */
     uint64_t sampled_from_ns;   /* exact until then, sampled since; 0: one mode throughout */
-    uint8_t reserved[4096 - 432];
+    uint64_t abandoned_events;  /* hooks that never ended: a signal handler left them by longjmp */
+    uint8_t reserved[4096 - 440];
 };
 
 /* ---- page 2: section directory ------------------------------------------------------------------ */

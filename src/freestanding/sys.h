@@ -18,6 +18,8 @@ void *sys_map_anonymous(size_t bytes);
 /* MAP_SHARED mapping of a file range; NULL on failure.  Kept out of core dumps. */
 void *sys_map_file(int fd, uint64_t offset, size_t bytes, bool writable);
 int sys_unmap(void *address, size_t bytes);         /* whole mappings only */
+/* Makes a mapping private in place: same address, same bytes, no file behind it any more. */
+int sys_make_private(void *address, size_t bytes);
 /* Calls visit for what the functions above have mapped and not unmapped since: heapmark's own memory. */
 void sys_each_own(void (*visit)(uintptr_t start, size_t bytes, void *context), void *context);
 /* mmap(2) for the host, with its own meaning: MAP_FAILED on failure. */
@@ -61,9 +63,12 @@ int sys_gettid(void);
 unsigned sys_getuid(void);
 int sys_tgkill(int pid, int tid, int signal);                   /* signal 0: does the thread exist? */
 void sys_yield(void);
+void sys_nap(unsigned microseconds);                            /* lets threads of lower priority run, too */
 /* Blocks all signals of the calling thread, libc's internal ones too, but for those that a fault raises. */
 void sys_block_signals(uint64_t *before);
 void sys_restore_signals(const uint64_t *before);
+/* The thread's alternate signal stack (0, 0: none).  True: the caller runs on it. */
+bool sys_signal_stack(uintptr_t *low, uintptr_t *high);
 void sys_thread_name(char name[16]);                            /* the calling thread's; terminated */
 unsigned long sys_auxv(unsigned long type);                     /* 0: not there */
 _Noreturn void sys_exit_group(int status);

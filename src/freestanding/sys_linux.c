@@ -8,6 +8,7 @@
 #include <linux/prctl.h>
 #include <poll.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -121,6 +122,17 @@ void *sys_map_anonymous(size_t bytes)
 void *sys_map_file(int fd, uint64_t offset, size_t bytes, bool writable)
 {
     return map(bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, offset);
+}
+
+int sys_make_private(void *address, size_t bytes)
+{
+    void *copy = sys_map_anonymous(bytes);
+    if (!copy)
+        return -ENOMEM;
+    memcpy(copy, address, bytes);
+    long moved = sys_call(SYS_mremap, (long)copy, (long)bytes, (long)bytes, MREMAP_MAYMOVE | MREMAP_FIXED, (long)address, 0);
+    forget_own((uintptr_t)copy);        /* the range at `address` is known as our own already */
+    return failed(moved) ? (int)moved : 0;
 }
 
 void *sys_map_raw(void *address, size_t bytes, int protection, int flags, int fd, uint64_t offset)
@@ -341,6 +353,23 @@ void sys_restore_signals(const uint64_t *before)
 void sys_yield(void)
 {
     sys_call(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+}
+
+void sys_nap(unsigned microseconds)
+{
+    struct timespec nap = { 0, (long)microseconds * 1000 };
+    sys_call(SYS_nanosleep, (long)&nap, 0, 0, 0, 0, 0);
+}
+
+bool sys_signal_stack(uintptr_t *low, uintptr_t *high)
+{
+    stack_t now = { .ss_flags = SS_DISABLE };
+    *low = *high = 0;
+    if (sys_call(SYS_sigaltstack, 0, (long)&now, 0, 0, 0, 0) < 0 || (now.ss_flags & SS_DISABLE))
+        return false;
+    *low = (uintptr_t)now.ss_sp;
+    *high = *low + now.ss_size;
+    return now.ss_flags & SS_ONSTACK;
 }
 
 long sys_process_read(int pid, void *to, const void *from, size_t bytes)

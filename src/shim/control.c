@@ -105,12 +105,12 @@ void control_perform(struct thread *thread, uint32_t kind, uint64_t argument, co
                      struct control_answer *answer)
 {
     struct job job = {thread, kind, argument, label, answer};
-    uint64_t mask;
-    sys_block_signals(&mask);
+    uintptr_t held = thread->busy;
     spin_lock(&serving);
+    thread->busy = THREAD_OWN_WORK;
     perform_apart(&job);
+    thread->busy = held;
     spin_unlock(&serving);
-    sys_restore_signals(&mask);
 }
 
 /* ---- requests of another process ---------------------------------------------------------------- */
@@ -145,14 +145,14 @@ static void serve_one(struct thread *thread, uint32_t sequence)
 
 void control_serve(struct thread *thread)
 {
-    if (thread->no_serve || thread->busy || thread->passing)
+    if (thread->no_serve || thread->busy || thread->passing || *thread_gate != 1)
         return;
     int kept = errno;
     uint64_t mask;
     sys_block_signals(&mask);
     uint32_t pending = thread->pending;
     thread->pending = 0;
-    thread->busy = 1;
+    thread->busy = THREAD_OWN_WORK;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     /* One thread serves, others that were woken leave; it looks again in case the next request found it still serving. */
     bool clear = true;

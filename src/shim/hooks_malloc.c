@@ -59,7 +59,7 @@ struct call {
     struct thread *passing;
 };
 
-static inline struct call begin(size_t bytes)
+static inline __attribute__((always_inline)) struct call begin(size_t bytes)
 {
     if (is_passed_over(bytes))
         return (struct call){NULL, pass_begin(thread_self)};

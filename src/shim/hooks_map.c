@@ -15,7 +15,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static struct thread *enter(void)
+static inline __attribute__((always_inline)) struct thread *enter(void)
 {
     return start_settings.mappings ? thread_enter() : NULL;
 }

@@ -173,11 +173,13 @@ HOOK_EXPORT void quick_exit(int status)
         sys_exit_group(status);
 }
 
+/* The thread stays marked as busy, so that a SIGABRT handler that leaves by longjmp is noticed: then the program lives on. */
 HOOK_EXPORT void abort(void)
 {
     if (start_is_owner()) {
         recording_event(HMK_EVENT_ABORT, 0, 0, 0, 0, NULL);
         start_finish(HMK_STATE_ABORTED, -1);
+        thread_enter();
     }
     if (real_init())
         real.abort();

@@ -34,14 +34,15 @@ static bool make_room(void)
     uint32_t larger = capacity ? capacity * 2 : 1024;
     if (larger > LIMIT)
         return false;
-    struct mapping_interval *fresh = sys_map_anonymous(larger * sizeof *fresh);
+    struct mapping_interval *fresh = sys_map_anonymous(larger * sizeof *fresh), *old = intervals;
     if (fresh == NULL)
         return false;
-    if (intervals != NULL) {
-        __builtin_memcpy(fresh, intervals, count * sizeof *fresh);
-        sys_unmap(intervals, capacity * sizeof *fresh);
-    }
-    intervals = fresh;
+    if (old != NULL)
+        __builtin_memcpy(fresh, old, count * sizeof *fresh);
+    /* Another thread may fork here: its child must not be left with the address of what is unmapped below. */
+    __atomic_store_n(&intervals, fresh, __ATOMIC_RELEASE);
+    if (old != NULL)
+        sys_unmap(old, capacity * sizeof *fresh);
     capacity = larger;
     return true;
 }

@@ -6,6 +6,7 @@
 #include "shim/python_layout.h"
 #include "shim/python_code.h"
 #include "shim/recording.h"
+#include "shim/stack.h"
 
 #include <dlfcn.h>
 #include <elf.h>
@@ -118,6 +119,7 @@ __attribute__((cold)) void python_look(void)
     }
     python_code_init(layout, (void *)(uintptr_t)interpreter.code_type);
     python_active = true;
+    stack_forget();     /* what the unwinders remember of a stack was its site, and is now the number of its native part */
 }
 
 bool python_is_loop(uint64_t pc)

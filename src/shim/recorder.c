@@ -12,6 +12,7 @@
 /* Totals.  While one thread records, every event goes straight into live.heap and is exact.  Later each thread gathers
  * up to flush_bytes in its own record; see struct hmk_heap. */
 static uint32_t shared;
+static uint32_t all_know;           /* no thread is any more in an event that it began alone */
 
 #define SITE_FLUSH_BYTES 16384
 
@@ -25,13 +26,13 @@ static inline int64_t live_blocks(const struct hmk_cell *cell)
     return (int64_t)(cell->allocations - cell->frees);
 }
 
-/* Keeps what the cell had at the last peak, on the first event after it. */
-static inline void keep_peak_share(struct hmk_cell *cell, uint32_t epoch)
+/* Keeps what the cell had at the last peak, on the first event after it, which is in the cell already. */
+static inline void keep_peak_share(struct hmk_cell *cell, uint32_t epoch, int64_t bytes, int64_t blocks)
 {
     if (cell->epoch == epoch)
         return;
-    cell->peak_bytes = live_bytes(cell);
-    cell->peak_blocks = (int32_t)live_blocks(cell);
+    cell->peak_bytes = live_bytes(cell) - bytes;
+    cell->peak_blocks = (int32_t)(live_blocks(cell) - blocks);
     cell->epoch = epoch;
 }
 
@@ -51,13 +52,62 @@ static inline void total_alone(struct hmk_cell *cell, int64_t bytes, int64_t blo
             heap->epoch++;
             heap->rising = 0;
         }
-        keep_peak_share(cell, heap->epoch);
+        keep_peak_share(cell, heap->epoch, bytes, blocks);
     }
     heap->live_bytes = total;
     heap->live_blocks = total_blocks;
 }
 
-__attribute__((noinline)) static void flush_shared(struct hmk_thread *record)
+/* Epoch and rising as one word, so that they change together. */
+union phase {
+    uint64_t word;
+    struct {
+        uint32_t epoch, rising;
+    };
+};
+_Static_assert(offsetof(struct hmk_heap, rising) == offsetof(struct hmk_heap, epoch) + 4 &&
+               offsetof(struct hmk_heap, epoch) % 8 == 0, "phase");
+
+static inline uint64_t *phase_of(struct hmk_heap *heap)
+{
+    return (uint64_t *)(void *)&heap->epoch;
+}
+
+static inline union phase load_phase(struct hmk_heap *heap)
+{
+    return (union phase){.word = HMK_OBSERVE(*phase_of(heap))};
+}
+
+static bool change_phase(struct hmk_heap *heap, union phase from, uint32_t epoch, uint32_t rising)
+{
+    union phase to = {.epoch = epoch, .rising = rising};
+    return from.word == to.word || __atomic_compare_exchange_n(phase_of(heap), &from.word, to.word, false,
+                                                               __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
+
+/* A total that this thread has just made: is it the new peak?  The phase is read before the peak and set to rising before the
+ * peak is raised, so that a thread whose event ends the peak finds it rising, and keeps what its cell had. */
+static bool note_total(struct hmk_live *live, int64_t total, int64_t total_blocks)
+{
+    struct hmk_heap *heap = &live->heap;
+    for (;;) {
+        union phase phase = load_phase(heap);
+        int64_t peak = __atomic_load_n(&heap->peak_bytes, __ATOMIC_ACQUIRE);
+        if (total <= peak) {
+            if (phase.rising == 0 || change_phase(heap, phase, phase.epoch + 1, 0))
+                return false;
+        } else if (change_phase(heap, phase, phase.epoch, 1) &&
+                   __atomic_compare_exchange_n(&heap->peak_bytes, &peak, total, false, __ATOMIC_ACQ_REL,
+                                               __ATOMIC_RELAXED)) {
+            HMK_SET(heap->peak_blocks, total_blocks);
+            HMK_SET(heap->peak_ns, HMK_GET(live->last_ns));
+            return true;
+        }
+    }
+}
+
+/* True: the total that includes all of the thread's events is the new peak. */
+__attribute__((noinline)) static bool flush_shared(struct hmk_thread *record)
 {
     struct hmk_live *live = recording_live;
     struct hmk_heap *heap = &live->heap;
@@ -66,28 +116,17 @@ __attribute__((noinline)) static void flush_shared(struct hmk_thread *record)
     HMK_SET(record->pending_blocks, 0);
     int64_t total_blocks = __atomic_add_fetch(&heap->live_blocks, blocks, __ATOMIC_RELAXED);
     int64_t total = __atomic_add_fetch(&heap->live_bytes, bytes, __ATOMIC_ACQ_REL);
-    int64_t peak = HMK_GET(heap->peak_bytes);
-    if (total <= peak) {
-        if (HMK_GET(heap->rising) && __atomic_exchange_n(&heap->rising, 0, __ATOMIC_ACQ_REL))
-            __atomic_add_fetch(&heap->epoch, 1, __ATOMIC_RELEASE);
-        return;
-    }
-    while (total > peak) {
-        if (__atomic_compare_exchange_n(&heap->peak_bytes, &peak, total, true, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
-            HMK_SET(heap->peak_blocks, total_blocks);
-            HMK_SET(heap->peak_ns, HMK_GET(live->last_ns));
-            if (!HMK_GET(heap->rising))
-                HMK_SET(heap->rising, 1);
-            break;
-        }
-    }
+    if (!note_total(live, total, total_blocks))
+        return false;
     /* The bound grows with the peak: 0.1 % of it over all threads, at most 64 KiB each. */
     int64_t bound = total / (1024 * (int64_t)thread_count());
     bound = bound < 1024 ? 1024 : bound > 65536 ? 65536 : bound;
     if ((uint32_t)bound != HMK_GET(heap->flush_bytes))
         HMK_SET(heap->flush_bytes, (uint32_t)bound);
+    return true;
 }
 
+/* The cell has the event already: a peak that it makes is composed of what the cells have then. */
 static inline void total_shared(struct thread *thread, struct hmk_cell *cell, int64_t bytes, int64_t blocks)
 {
     struct hmk_heap *heap = &recording_live->heap;
@@ -96,10 +135,11 @@ static inline void total_shared(struct thread *thread, struct hmk_cell *cell, in
     HMK_SET(record->pending_bytes, pending);
     HMK_SET(record->pending_blocks, record->pending_blocks + blocks);
     int64_t bound = HMK_GET(heap->flush_bytes);
-    if (__builtin_expect(pending >= bound || pending <= -bound, 0))
-        flush_shared(record);
-    if (!HMK_GET(heap->rising))
-        keep_peak_share(cell, HMK_OBSERVE(heap->epoch));
+    if (__builtin_expect(pending >= bound || pending <= -bound, 0) && flush_shared(record))
+        return;
+    union phase phase = load_phase(heap);
+    if (!phase.rising)
+        keep_peak_share(cell, phase.epoch, bytes, blocks);
 }
 
 static void raise_site_peak(struct hmk_site_peak *site, int64_t live)
@@ -134,29 +174,31 @@ static inline void own_peak(struct hmk_cell *cell, uint32_t site, int64_t bytes)
     raise_site_peak(peak, __atomic_add_fetch(&peak->live_bytes, pending, __ATOMIC_RELAXED));
 }
 
+static inline void count_total(struct thread *thread, struct hmk_cell *cell, int64_t bytes, int64_t blocks)
+{
+    if (__builtin_expect(HMK_GET(shared), 0))
+        total_shared(thread, cell, bytes, blocks);
+    else
+        total_alone(cell, bytes, blocks);
+}
+
 static inline void add(struct thread *thread, struct hmk_cell *cell, uint32_t site, struct sampling_weight weight,
                        uint32_t slack)
 {
-    if (__builtin_expect(shared, 0))
-        total_shared(thread, cell, (int64_t)weight.bytes, (int64_t)weight.count);
-    else
-        total_alone(cell, (int64_t)weight.bytes, (int64_t)weight.count);
     cell->allocations += weight.count;
     cell->allocated_bytes += weight.bytes;
     cell->slack_bytes = (int32_t)((uint32_t)cell->slack_bytes + slack);
+    count_total(thread, cell, (int64_t)weight.bytes, (int64_t)weight.count);
     own_peak(cell, site, (int64_t)weight.bytes);
 }
 
 static inline void subtract(struct thread *thread, struct hmk_cell *cell, uint32_t site, struct sampling_weight weight,
                             uint32_t slack)
 {
-    if (__builtin_expect(shared, 0))
-        total_shared(thread, cell, -(int64_t)weight.bytes, -(int64_t)weight.count);
-    else
-        total_alone(cell, -(int64_t)weight.bytes, -(int64_t)weight.count);
     cell->frees += weight.count;
     cell->freed_bytes += weight.bytes;
     cell->slack_bytes = (int32_t)((uint32_t)cell->slack_bytes - slack);
+    count_total(thread, cell, -(int64_t)weight.bytes, -(int64_t)weight.count);
     own_peak(cell, site, -(int64_t)weight.bytes);
 }
 
@@ -202,15 +244,35 @@ __attribute__((cold, noinline)) static void retire_stale(struct thread *thread, 
     struct hmk_cell *cell = cell_of(thread, &site);
     if (cell != NULL)
         subtract(thread, cell, site, sampling_weight(block, old->requested, old->site), slack_of(old));
-    HMK_SET(recording_live->stale_live, recording_live->stale_live + 1);
+    __atomic_add_fetch(&recording_live->stale_live, 1, __ATOMIC_RELAXED);
+}
+
+/* Sampled mode.  False: exact mode has just ended under this thread, and its first draw passes this block over. */
+__attribute__((noinline)) static bool draw_next(struct thread *thread, size_t requested)
+{
+    bool first = thread->sample_left < SAMPLING_EXACT / 2;
+    sampling_draw(thread);
+    if (!first)
+        return true;
+    thread->sample_left -= (int64_t)requested + SAMPLING_OVERHEAD;
+    if (thread->sample_left > 0)
+        return false;
+    sampling_draw(thread);
+    return true;
 }
 
 void recorder_birth(struct thread *thread, const void *block, size_t requested, const struct unwind_start *start)
 {
     uint64_t began = begin_event(thread);
+    bool sampled = __builtin_expect(sampling_interval != 0, 0);
+    if (sampled && !draw_next(thread, requested))
+        return;
     uint32_t site = stack_site(thread, start, HMK_KIND_HEAP);
     struct hmk_cell *cell = cell_of(thread, &site);
     if (__builtin_expect(cell == NULL, 0))
+        return;
+    /* The weight goes by the site: where modes change under the event, it would have the other mode's. */
+    if (__builtin_expect((site >= sampling_first_site) != sampled, 0) && site >= HMK_SITE_FIRST)
         return;
     struct blockmap_birth birth;
     blockmap_birth(block, requested, site, &birth);
@@ -218,12 +280,11 @@ void recorder_birth(struct thread *thread, const void *block, size_t requested, 
         retire_stale(thread, block, &birth.old);
     if (__builtin_expect(!birth.stored, 0))
         return;     /* its death will not be seen either: the totals stay consistent */
-    if (__builtin_expect(sampling_interval != 0, 0))
-        sampling_draw(thread);
     struct sampling_weight weight = sampling_weight(block, requested, site);
     add(thread, cell, site, weight, (uint32_t)(birth.usable - requested));
     thread->histogram->allocations[hmk_size_class(requested)] += weight.count;
     thread->last_block = block;
+    thread->last_left = thread->sample_left;
     end_event(thread, requested, began);
 }
 
@@ -241,9 +302,8 @@ bool recorder_death(struct thread *thread, const void *block, const struct unwin
     uint64_t began = begin_event(thread);
     uint32_t painter = __builtin_expect(by_free_site, 0) ? stack_site(thread, start, HMK_KIND_HEAP) : 0;
     if (!blockmap_death(block, painter, dead)) {
-        if (sampling_interval != 0)
-            return false;
-        HMK_SET(recording_live->unknown_frees, recording_live->unknown_frees + 1);
+        if (sampling_interval == 0)
+            __atomic_add_fetch(&recording_live->unknown_frees, 1, __ATOMIC_RELAXED);
         return false;
     }
     uint32_t site = dead->site;
@@ -253,7 +313,9 @@ bool recorder_death(struct thread *thread, const void *block, const struct unwin
     struct sampling_weight weight = sampling_weight(block, dead->requested, dead->site);
     subtract(thread, cell, site, weight, slack_of(dead));
     if (thread->last_block == block) {
-        cell->temporary += weight.count;
+        /* In sampled mode other blocks may have come since, and passed; each took something off sample_left. */
+        if (thread->sample_left == thread->last_left || sampling_interval == 0)
+            cell->temporary += weight.count;
         thread->last_block = NULL;
     }
     end_event(thread, dead->requested, began);
@@ -283,16 +345,14 @@ void recorder_death_nested(const void *block)
     if (thread == NULL || *thread_gate != 1 || !blockmap_death(block, 0, &dead))
         return;
     struct sampling_weight weight = sampling_weight(block, dead.requested, dead.site);
-    uint32_t at = thread->deferred_count;
-    if (at < THREAD_DEFERRED) {
-        thread->deferred[at].site = dead.site;
-        thread->deferred[at].weight_count = weight.count;
-        thread->deferred[at].weight_bytes = weight.bytes;
-        thread->deferred[at].slack = slack_of(&dead);
-        thread->deferred_count = at + 1;
-    } else {
-        HMK_SET(recording_live->lost_reentrant, recording_live->lost_reentrant + 1);
-    }
+    /* Another handler may come in between, and defer a free of its own. */
+    uint32_t at = __atomic_fetch_add(&thread->deferred_made, 1, __ATOMIC_RELAXED);
+    if (at - thread->deferred_done < THREAD_DEFERRED)
+        thread->deferred[at % THREAD_DEFERRED] =
+            (struct thread_deferred){dead.site, slack_of(&dead), weight.count, weight.bytes};
+    else
+        __atomic_add_fetch(&recording_live->lost_reentrant, 1, __ATOMIC_RELAXED);
+    thread->pending |= THREAD_PENDING_DEATHS;
 }
 
 void recorder_count(struct thread *thread, uint32_t site, int64_t bytes, bool birth)
@@ -310,14 +370,35 @@ void recorder_count(struct thread *thread, uint32_t site, int64_t bytes, bool bi
     own_peak(cell, site, birth ? bytes : -bytes);
 }
 
-void recorder_thread_joined(uint32_t threads)
+/* Until the other thread's event, if it is in one, is over; not for ever, since it may be waiting for this thread. */
+static void await_event_end(struct thread *other, void *self)
+{
+    if (other == self)
+        return;
+    int32_t countdown = HMK_GET(other->countdown);
+    for (unsigned round = 0; round < 1000; round++) {
+        if (__atomic_load_n(&other->busy, __ATOMIC_ACQUIRE) == 0 || HMK_GET(other->countdown) != countdown)
+            return;
+        if (round < 32)
+            sys_yield();
+        else
+            sys_nap(20);
+    }
+}
+
+/* An event that another thread began alone ends with plain stores to the totals, which would undo what this one adds. */
+void recorder_thread_joined(struct thread *thread, uint32_t threads)
 {
     struct hmk_heap *heap = &recording_live->heap;
-    if (threads < 2 || shared)
+    if (threads < 2 || __atomic_load_n(&all_know, __ATOMIC_ACQUIRE))
         return;
-    HMK_SET(heap->flush_bytes, 1024);
-    HMK_SET(heap->threads_seen, 2);
-    __atomic_store_n(&shared, 1, __ATOMIC_RELEASE);
+    if (!__atomic_exchange_n(&shared, 1, __ATOMIC_SEQ_CST)) {
+        HMK_SET(heap->flush_bytes, 1024);
+        HMK_SET(heap->threads_seen, 2);
+    }
+    sys_yield();        /* long enough for another processor's stores to arrive */
+    thread_each(await_event_end, thread);
+    __atomic_store_n(&all_know, 1, __ATOMIC_RELEASE);
 }
 
 void recorder_flush(struct thread *thread)
@@ -326,20 +407,30 @@ void recorder_flush(struct thread *thread)
         flush_shared(thread->record);
 }
 
+static void count_deferred(struct thread *thread)
+{
+    thread_hold(thread);
+    while (*thread_gate == 1 && thread->deferred_done != HMK_GET(thread->deferred_made)) {
+        struct thread_deferred *slot = &thread->deferred[thread->deferred_done % THREAD_DEFERRED];
+        struct thread_deferred death = *slot;
+        *slot = (struct thread_deferred){0};    /* what a handler that was left by longjmp never wrote weighs nothing */
+        __atomic_signal_fence(__ATOMIC_SEQ_CST);
+        thread->deferred_done++;
+        struct hmk_cell *cell = death.weight_count != 0 ? cell_of(thread, &death.site) : NULL;
+        if (cell != NULL)
+            subtract(thread, cell, death.site, (struct sampling_weight){death.weight_count, death.weight_bytes},
+                     death.slack);
+    }
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    thread->busy = 0;
+}
+
 void recorder_leave_slow(struct thread *thread)
 {
-    while (thread->deferred_count > 0) {
-        thread->busy = 1;
+    if (thread->pending & THREAD_PENDING_DEATHS) {
+        thread->pending &= ~(uint32_t)THREAD_PENDING_DEATHS;
         __atomic_signal_fence(__ATOMIC_SEQ_CST);
-        uint32_t at = --thread->deferred_count;
-        uint32_t site = thread->deferred[at].site;
-        struct hmk_cell *cell = cell_of(thread, &site);
-        if (cell != NULL)
-            subtract(thread, cell, site,
-                     (struct sampling_weight){thread->deferred[at].weight_count, thread->deferred[at].weight_bytes},
-                     thread->deferred[at].slack);
-        __atomic_signal_fence(__ATOMIC_SEQ_CST);
-        thread->busy = 0;
+        count_deferred(thread);
     }
     if (thread->pending)
         control_serve(thread);
@@ -361,5 +452,6 @@ static void inherit_block(uintptr_t address, const struct blockmap_block *block,
 void recorder_inherit(struct thread *thread)
 {
     shared = 0;
+    all_know = 0;
     blockmap_each_live(inherit_block, thread);
 }

@@ -33,8 +33,8 @@ void recorder_death_nested(const void *block);
 /* Counters of a site that owns no blocks of the map: mappings, breaks, advice. */
 void recorder_count(struct thread *thread, uint32_t site, int64_t bytes, bool birth);
 
-/* A further thread is there; from the second on the heap's totals are gathered per thread. */
-void recorder_thread_joined(uint32_t threads);
+/* A further thread is there, and has counted nothing yet; from the second on the heap's totals are gathered per thread. */
+void recorder_thread_joined(struct thread *thread, uint32_t threads);
 /* Adds what the thread has gathered to the totals. */
 void recorder_flush(struct thread *thread);
 void recorder_leave_slow(struct thread *thread);

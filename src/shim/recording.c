@@ -60,10 +60,15 @@ struct recording_extent recording_first_extent;
 
 /* ---- lock ---------------------------------------------------------------------------------------- */
 
+/*
+ * As shim/spin.h, all signals of the holder blocked, but with an end to patience: whoever appends may be anywhere in the
+ * host, and must not hang it whatever went wrong.
+ */
 #define LOCK_PATIENCE_NS UINT64_C(1000000000)
 
 static _Thread_local char thread_mark;  /* its address names the thread */
 static uintptr_t lock_owner;            /* 0: free */
+static uint64_t lock_signals;           /* of the owner */
 static bool lock_lost;
 
 static void pause_briefly(void)
@@ -75,9 +80,8 @@ static void pause_briefly(void)
 #endif
 }
 
-/* False: this thread holds it already (a signal handler came in between), or nobody will ever release it (its owner
- * left by siglongjmp); the caller then drops its record, for waiting would hang the host. */
-static bool lock_take(void)
+/* False: this thread holds it already, or nobody will ever release it; the caller then drops its record. */
+static bool lock_acquire(void)
 {
     uintptr_t self = (uintptr_t)&thread_mark;
     uint64_t deadline = 0;
@@ -93,7 +97,11 @@ static bool lock_take(void)
             pause_briefly();
             continue;
         }
-        sys_yield();
+        /* Yielding alone would never let an owner of lower priority run. */
+        if (spin < 256)
+            sys_yield();
+        else
+            sys_nap(20);
         if (spin % 64 != 0)
             continue;
         uint64_t now = sys_monotonic_ns();
@@ -106,9 +114,23 @@ static bool lock_take(void)
     }
 }
 
+static bool lock_take(void)
+{
+    uint64_t signals;
+    sys_block_signals(&signals);
+    if (lock_acquire()) {
+        lock_signals = signals;
+        return true;
+    }
+    sys_restore_signals(&signals);
+    return false;
+}
+
 static void lock_release(void)
 {
+    uint64_t signals = lock_signals;
     __atomic_store_n(&lock_owner, 0, __ATOMIC_RELEASE);
+    sys_restore_signals(&signals);
 }
 
 void recording_reset_lock(void)
@@ -431,7 +453,8 @@ void recording_end(enum hmk_state state, int status)
 {
     if (!lock_take())
         return;
-    if (head->live.state == HMK_STATE_RUNNING) {
+    uint32_t before = head->live.state;
+    if (before == HMK_STATE_RUNNING || before == HMK_STATE_EXECED || before == HMK_STATE_ABORTED) {
         HMK_SET(head->live.exit_status, status);
         HMK_SET(head->live.end_ns, sys_monotonic_ns());
         HMK_PUBLISH(head->live.state, (uint32_t)state);
@@ -443,7 +466,7 @@ void recording_reopen(void)
 {
     if (!lock_take())
         return;
-    if (head->live.state == HMK_STATE_EXECED) {
+    if (head->live.state == HMK_STATE_EXECED || head->live.state == HMK_STATE_ABORTED) {
         HMK_PUBLISH(head->live.state, (uint32_t)HMK_STATE_RUNNING);
         HMK_SET(head->live.end_ns, 0);
         HMK_SET(head->live.exit_status, -1);

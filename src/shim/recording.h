@@ -73,9 +73,13 @@ void recording_sample(const struct hmk_sample *sample);
  * and all counters zero; live.control_signal and live.module_generation are kept.  Every pointer into the parent's
  * recording is stale afterwards.  False: no file; the child records into private memory. */
 bool recording_fork_child(void);
-/* Marks the end; safe to call more than once, the first state stays unless it was EXECED and the exec failed. */
+/* In the child of a fork that a signal handler made within a hook: all that the hook may go on to write becomes private memory, at
+ * the same addresses.  recording_fork_child follows at the next event. */
+void recording_make_private(void);
+/* Marks the end; safe to call more than once: the first state stays, but that of an exec or an abort, which may not be the
+ * end yet. */
 void recording_end(enum hmk_state state, int status);
-void recording_reopen(void);                    /* an exec failed: RUNNING again */
+void recording_reopen(void);                    /* an exec failed, an abort was survived: RUNNING again */
 
 uint64_t recording_self_bytes(void);            /* mapped and touched by the recording itself */
 

@@ -284,6 +284,20 @@ static bool fill_child(struct recording_head *head, const void *argument)
     return true;
 }
 
+void recording_make_private(void)
+{
+    const unsigned char *start = recording_first_extent.address;
+    if (recording_file.backing < RECORDING_MEMFD)
+        return;
+    sys_make_private(recording_first_extent.address, recording_first_extent.bytes);
+    for (unsigned id = 0; id < HMK_TABLE_SLOTS; id++)
+        for (unsigned chunk = 0; chunk < HMK_TABLE_CHUNKS && recording_tables[id].chunk[chunk]; chunk++) {
+            unsigned char *address = recording_tables[id].chunk[chunk];
+            if (!(address >= start && address < start + recording_first_extent.bytes))
+                sys_make_private(address, recording_chunk_bytes(id, chunk));
+        }
+}
+
 bool recording_fork_child(void)
 {
     static struct parent parent;

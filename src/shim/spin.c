@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 #include "shim/spin.h"
 
-#include "freestanding/sys.h"
+#include "freestanding/banned.h"
 
-void spin_lock_slow(struct spin *lock)
+/* Waiting ends in naps: a real-time thread that only yields would never let a holder of lower priority run. */
+void spin_lock(struct spin *lock)
 {
-    for (unsigned round = 0; !spin_try(lock); round++) {
-        if (round % 64 == 63)
+    uint64_t signals;
+    sys_block_signals(&signals);
+    for (unsigned round = 0; __atomic_exchange_n(&lock->held, 1, __ATOMIC_ACQUIRE) != 0; round++) {
+        if (round > 256)
+            sys_nap(20);
+        else if (round % 64 == 63)
             sys_yield();
         else
 #if defined(__x86_64__)
@@ -15,4 +20,5 @@ void spin_lock_slow(struct spin *lock)
             __asm__ volatile("yield");
 #endif
     }
+    lock->signals = signals;
 }

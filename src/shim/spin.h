@@ -2,31 +2,40 @@
 #ifndef HEAPMARK_SHIM_SPIN_H
 #define HEAPMARK_SHIM_SPIN_H
 
-/* A lock for cold paths: short holds, no libc, and an owner that died in a fork is cleared by spin_reset. */
+/*
+ * A lock for cold paths: short holds, no libc.  All signals of the holder are blocked, so no handler of the host can come in
+ * between: none that allocates and needs the same lock, none that leaves by longjmp and never gives it back, none that
+ * forks in the middle.  An owner that did not survive another thread's fork is cleared by spin_reset.
+ */
 
+#include "freestanding/sys.h"
 #include <stdbool.h>
 #include <stdint.h>
 
 struct spin {
     uint32_t held;
+    uint64_t signals;       /* the holder's mask before; belongs to the holder */
 };
 
-void spin_lock_slow(struct spin *lock);
+void spin_lock(struct spin *lock);
 
 static inline bool spin_try(struct spin *lock)
 {
-    return __atomic_exchange_n(&lock->held, 1, __ATOMIC_ACQUIRE) == 0;
-}
-
-static inline void spin_lock(struct spin *lock)
-{
-    if (!spin_try(lock))
-        spin_lock_slow(lock);
+    uint64_t signals;
+    sys_block_signals(&signals);
+    if (__atomic_exchange_n(&lock->held, 1, __ATOMIC_ACQUIRE) == 0) {
+        lock->signals = signals;
+        return true;
+    }
+    sys_restore_signals(&signals);
+    return false;
 }
 
 static inline void spin_unlock(struct spin *lock)
 {
+    uint64_t signals = lock->signals;
     __atomic_store_n(&lock->held, 0, __ATOMIC_RELEASE);
+    sys_restore_signals(&signals);
 }
 
 static inline void spin_reset(struct spin *lock)

@@ -26,8 +26,14 @@ struct table {
 
 static struct table *by_hash;
 static uint64_t by_hash_used;
-static uint32_t *node_index;        /* open addressing: node ids by (parent, code, ref); 0 = empty */
-static uint64_t node_mask, node_used;
+/* Open addressing: node ids by (parent, code, ref); 0 = empty.  Mask and slots are one object, so that the child of a fork never
+ * sees the one without the other. */
+struct node_table {
+    uint64_t mask;
+    uint32_t id[];
+};
+static struct node_table *nodes;
+static uint64_t node_used;
 static uint32_t *site_of_node;      /* newest site whose leaf is this node; 0 = none */
 static uint64_t site_of_node_size;
 static uint32_t *site_chain;        /* next older site with the same leaf (another kind or flag) */
@@ -42,6 +48,14 @@ static inline uint64_t mix(uint64_t a, uint64_t b)
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
+static struct node_table *new_node_table(uint64_t slots)
+{
+    struct node_table *table = sys_map_anonymous(sizeof *table + slots * sizeof table->id[0]);
+    if (table != NULL)
+        table->mask = slots - 1;
+    return table;
+}
+
 static struct table *new_table(uint64_t entries)
 {
     struct table *table = sys_map_anonymous(sizeof *table + entries * sizeof(struct entry));
@@ -50,21 +64,22 @@ static struct table *new_table(uint64_t entries)
     return table;
 }
 
-/* Arrays that grow by doubling; the old one is given back, since only holders of the lock read it. */
+/* Arrays that grow by doubling; the old one is given back, since only holders of the lock read it.  Another thread may
+ * fork between any two lines here: its child must never be left with the address of what was unmapped. */
 static bool grow_array(uint32_t **array, uint64_t *size, uint64_t needed)
 {
     if (needed < *size)
         return true;
-    uint64_t larger = *size * 2 > needed ? *size * 2 : needed * 2;
-    uint32_t *fresh = sys_map_anonymous(larger * sizeof **array);
+    uint64_t larger = *size * 2 > needed ? *size * 2 : needed * 2, smaller = *size;
+    uint32_t *fresh = sys_map_anonymous(larger * sizeof **array), *old = *array;
     if (fresh == NULL)
         return false;
-    if (*array != NULL) {
-        __builtin_memcpy(fresh, *array, *size * sizeof **array);
-        sys_unmap(*array, *size * sizeof **array);
-    }
-    *array = fresh;
-    *size = larger;
+    if (old != NULL)
+        __builtin_memcpy(fresh, old, smaller * sizeof *old);
+    __atomic_store_n(array, fresh, __ATOMIC_RELEASE);
+    __atomic_store_n(size, larger, __ATOMIC_RELEASE);
+    if (old != NULL)
+        sys_unmap(old, smaller * sizeof *old);
     return true;
 }
 
@@ -72,9 +87,8 @@ bool stack_init(uint32_t verify)
 {
     verify_every = verify;
     by_hash = new_table(4096);
-    node_index = sys_map_anonymous(4096 * sizeof *node_index);
-    node_mask = 4095;
-    if (by_hash == NULL || node_index == NULL || !grow_array(&site_of_node, &site_of_node_size, 2048) ||
+    nodes = new_node_table(4096);
+    if (by_hash == NULL || nodes == NULL || !grow_array(&site_of_node, &site_of_node_size, 2048) ||
         !grow_array(&site_chain, &site_chain_size, 2048))
         return false;
     return true;
@@ -128,54 +142,63 @@ static inline uint64_t node_hash(uint32_t parent, uint64_t code, uint32_t ref)
     return mix(code + ref, (uint64_t)parent << 20);
 }
 
+/* Where the node is, or the free slot for it. */
+static uint64_t node_slot(const struct node_table *table, const struct hmk_frame *wanted)
+{
+    uint64_t at = node_hash(wanted->parent, wanted->code, wanted->ref) & table->mask;
+    for (; table->id[at] != 0; at = (at + 1) & table->mask) {
+        const struct hmk_frame *frame = recording_at(HMK_FRAMES, table->id[at]);
+        if (frame->code == wanted->code && frame->parent == wanted->parent && frame->ref == wanted->ref)
+            break;
+    }
+    return at;
+}
+
 static bool grow_nodes(void)
 {
-    uint64_t size = (node_mask + 1) * 4;
-    uint32_t *larger = sys_map_anonymous(size * sizeof *larger);
+    struct node_table *old = nodes, *larger = new_node_table((old->mask + 1) * 4);
     if (larger == NULL)
         return false;
-    for (uint64_t i = 0; i <= node_mask; i++) {
-        if (node_index[i] == 0)
-            continue;
-        const struct hmk_frame *frame = recording_at(HMK_FRAMES, node_index[i]);
-        uint64_t at = node_hash(frame->parent, frame->code, frame->ref) & (size - 1);
-        while (larger[at] != 0)
-            at = (at + 1) & (size - 1);
-        larger[at] = node_index[i];
-    }
-    sys_unmap(node_index, (node_mask + 1) * sizeof *node_index);
-    node_index = larger;
-    node_mask = size - 1;
+    for (uint64_t i = 0; i <= old->mask; i++)
+        if (old->id[i] != 0)
+            larger->id[node_slot(larger, recording_at(HMK_FRAMES, old->id[i]))] = old->id[i];
+    __atomic_store_n(&nodes, larger, __ATOMIC_RELEASE);
+    sys_unmap(old, sizeof *old + (old->mask + 1) * sizeof old->id[0]);
     return true;
 }
 
 /* The node of a frame below its caller's node; 0 when there is no room. */
 static uint32_t node_of(uint32_t parent, uint64_t code, uint32_t ref)
 {
-    uint64_t at = node_hash(parent, code, ref) & node_mask;
-    for (; node_index[at] != 0; at = (at + 1) & node_mask) {
-        const struct hmk_frame *frame = recording_at(HMK_FRAMES, node_index[at]);
-        if (frame->code == code && frame->parent == parent && frame->ref == ref)
-            return node_index[at];
-    }
-    if (node_used * 2 > node_mask && grow_nodes()) {
-        at = node_hash(parent, code, ref) & node_mask;
-        while (node_index[at] != 0)
-            at = (at + 1) & node_mask;
-    } else if (node_used >= node_mask) {
-        return 0;
-    }
     struct hmk_frame frame = {.code = code, .parent = parent, .ref = ref};
+    uint64_t at = node_slot(nodes, &frame);
+    if (nodes->id[at] != 0)
+        return nodes->id[at];
+    if (node_used * 2 > nodes->mask && grow_nodes())
+        at = node_slot(nodes, &frame);
+    else if (node_used >= nodes->mask)
+        return 0;
     uint64_t node = recording_append(HMK_FRAMES, &frame);
     if (node == RECORDING_NONE || node > UINT32_MAX)
         return 0;
-    node_index[at] = (uint32_t)node;
+    nodes->id[at] = (uint32_t)node;
     node_used++;
     return (uint32_t)node;
 }
 
+static void count_flags(uint32_t flags)
+{
+    if (flags & HMK_SITE_CUT)
+        HMK_SET(recording_live->cut_stacks, recording_live->cut_stacks + 1);
+    if (flags & HMK_SITE_INCOMPLETE)
+        HMK_SET(recording_live->incomplete_stacks, recording_live->incomplete_stacks + 1);
+}
+
 static uint32_t site_of(uint32_t leaf, uint32_t flags)
 {
+    /* Ids of heap sites from sampling_first_site on are weighted, whatever the hook saw. */
+    if (sampling_interval != 0 && (flags & 0xff) == HMK_KIND_HEAP)
+        flags |= HMK_SITE_SAMPLED;
     if (!grow_array(&site_of_node, &site_of_node_size, leaf))
         return HMK_SITE_LOST;
     for (uint32_t site = site_of_node[leaf]; site != 0; site = site_chain[site]) {
@@ -191,6 +214,7 @@ static uint32_t site_of(uint32_t leaf, uint32_t flags)
     uint64_t site = recording_append_pair(HMK_SITES, &record, HMK_SITE_PEAKS, &no_peak);
     if (site == RECORDING_NONE)
         return HMK_SITE_LOST;
+    count_flags(flags);
     site_chain[site] = site_of_node[leaf];
     site_of_node[leaf] = (uint32_t)site;
     return (uint32_t)site;
@@ -201,11 +225,10 @@ static inline bool is_exact(const struct unwind_result *stack, uint32_t i)
     return stack->exact != NULL && (stack->exact[i / 64] >> (i % 64) & 1);
 }
 
-/* Lock held.  thread->node[i + 1] is the node of frame i, or 0 when not known yet; node[0] is the root. */
-static uint32_t intern_locked(struct thread *thread, const struct unwind_result *stack, const uint32_t *refs,
-                              uint32_t first, uint32_t flags)
+/* Lock held.  node[i + 1] is the node of frame i, or 0 when not known yet; node[0] is the root. */
+static uint32_t intern_locked(uint32_t *node, const struct unwind_result *stack, const uint32_t *refs, uint32_t first,
+                              uint32_t flags)
 {
-    uint32_t *node = thread->node;
     for (uint32_t i = first; i < stack->depth; i++) {
         node[i + 1] = node_of(node[i], stack->pcs[i], refs[i - first]);
         if (node[i + 1] == 0)
@@ -214,26 +237,29 @@ static uint32_t intern_locked(struct thread *thread, const struct unwind_result 
     return site_of(node[stack->depth], flags);
 }
 
-__attribute__((cold, noinline)) static uint32_t intern(struct thread *thread, const struct unwind_result *stack,
-                                                       uint64_t hash, uint32_t flags)
+/* What of thread->scratch is whose: numbers of modules, then module.c's, then the nodes of a mapping's stack. */
+#define SCRATCH_MODULE (UNWIND_DEPTH_LIMIT * sizeof(uint32_t))
+#define SCRATCH_NODES (SCRATCH_MODULE + MODULE_SCRATCH)
+_Static_assert(SCRATCH_NODES + (UNWIND_DEPTH_LIMIT + 1) * sizeof(uint32_t) <= THREAD_SCRATCH_MERGE, "scratch");
+
+__attribute__((cold, noinline)) static uint32_t intern(struct thread *thread, uint32_t *node,
+                                                       const struct unwind_result *stack, uint64_t hash, uint32_t flags)
 {
     uint32_t first = stack->depth;
-    while (first > 0 && thread->node[first] == 0)
+    while (first > 0 && node[first] == 0)
         first--;
     /* Modules first: finding one may take the loader's lock, so no lock of ours may be held. */
     uint32_t *refs = thread->scratch;
     uint32_t before = generation;
     for (uint32_t i = first; i < stack->depth; i++) {
         bool exact = is_exact(stack, i);
-        uint32_t module = module_find(stack->pcs[i] - (exact ? 0 : 1), (unsigned char *)thread->scratch + 8192);
+        uint32_t module = module_find(stack->pcs[i] - (exact ? 0 : 1), (unsigned char *)thread->scratch + SCRATCH_MODULE);
         refs[i - first] = module | (uint32_t)(exact ? HMK_FRAME_SIGNAL : HMK_FRAME_NATIVE) << HMK_FRAME_KIND_SHIFT;
     }
     spin_lock(&intern_lock);
-    if (sampling_interval != 0)
-        flags |= HMK_SITE_SAMPLED;      /* whatever the hooks saw: ids from sampling_first_site on are weighted */
     uint32_t site = before == generation ? find(hash) : 0;
     if (site == 0) {
-        site = intern_locked(thread, stack, refs, first, flags);
+        site = intern_locked(node, stack, refs, first, flags);
         if (site != HMK_SITE_LOST)
             insert(hash, site);
     }
@@ -248,14 +274,6 @@ static uint32_t flags_of(const struct unwind_result *stack, enum hmk_site_kind k
     return (uint32_t)kind | (stack->flags & UNWIND_CUT ? HMK_SITE_CUT : 0) |
            (stack->flags & UNWIND_INCOMPLETE ? HMK_SITE_INCOMPLETE : 0) |
            (stack->flags & UNWIND_GUESSED ? HMK_SITE_GUESSED : 0);
-}
-
-static void count_flags(uint32_t flags)
-{
-    if (flags & UNWIND_CUT)
-        HMK_SET(recording_live->cut_stacks, recording_live->cut_stacks + 1);
-    if (flags & UNWIND_INCOMPLETE)
-        HMK_SET(recording_live->incomplete_stacks, recording_live->incomplete_stacks + 1);
 }
 
 /* For stacks that are wanted whole: nothing is remembered there, and what is remembered of the heap's stacks stays. */
@@ -311,66 +329,64 @@ static uint32_t node_of_merged(struct merge *merge)
 static uint32_t intern_merged(struct merge *merge, uint64_t hash, uint32_t before, uint32_t flags)
 {
     spin_lock(&intern_lock);
-    if (sampling_interval != 0)
-        flags |= HMK_SITE_SAMPLED;
     uint32_t site = before == generation ? find(hash) : 0;
     if (site == 0) {
         uint32_t node = node_of_merged(merge);
         site = node != 0 ? site_of(node, flags) : HMK_SITE_LOST;
+        if (site != HMK_SITE_LOST)
+            insert(hash, site);
     }
-    if (site != HMK_SITE_LOST)
-        insert(hash, site);
     spin_unlock(&intern_lock);
     return site;
 }
 
 __attribute__((cold, noinline)) static uint32_t intern_python(struct thread *thread,
                                                               const struct unwind_start *start, uint64_t hash,
-                                                              enum hmk_site_kind kind)
+                                                              uint32_t now, enum hmk_site_kind kind)
 {
     struct merge *merge = (struct merge *)((unsigned char *)thread->scratch + THREAD_SCRATCH_MERGE);
-    uint32_t before = generation;
     struct unwind_result native;
     if (!have_second_state(thread))
         return HMK_SITE_BEFORE;
     bool places = unwind_capture_places(thread->unwind_whole, start, &native, merge->sps);
     if (native.depth == 0)
         return HMK_SITE_BEFORE;
-    merge_frames(merge, &native, places, (unsigned char *)thread->scratch + 8192);
+    merge_frames(merge, &native, places, (unsigned char *)thread->scratch + SCRATCH_MODULE);
     native.flags |= merge->flags;
-    count_flags(native.flags);
-    uint32_t site = intern_merged(merge, hash, before, flags_of(&native, kind));
+    uint32_t site = intern_merged(merge, hash, now, flags_of(&native, kind));
     if (site == HMK_SITE_LOST)
         __atomic_add_fetch(&recording_live->lost_sites, 1, __ATOMIC_RELAXED);
     return site;
 }
 
-/* `hash` of the native part is in a domain of its own: its value in the table is not a site. */
-static uint32_t site_above(struct thread *thread, const struct unwind_start *start, uint32_t part,
-                           enum hmk_site_kind kind)
-{
-    uint64_t hash = mix(mix(__atomic_load_n(&generation, __ATOMIC_RELAXED), (uint64_t)part << 8 | kind), python_hash());
-    hash += hash == 0;
-    uint32_t site = find(hash);
-    return site != 0 ? site : intern_python(thread, start, hash, kind);
-}
-
+/* The hash of a native part is in a domain of its own: its value in the table is not a site. */
 #define NATIVE_DOMAIN UINT64_C(0xa5a5a5a5a5a5a5a5)
 
+static uint32_t site_above(struct thread *thread, const struct unwind_start *start, uint32_t now, uint32_t part,
+                           enum hmk_site_kind kind)
+{
+    uint64_t hash = mix(mix(now, (uint64_t)part << 8 | kind), python_hash());
+    hash += hash == 0;
+    uint32_t site = find(hash);
+    return site != 0 ? site : intern_python(thread, start, hash, now, kind);
+}
+
 /* ---- the heap's stacks -------------------------------------------------------------------------- */
+
+/* Nothing that was learned about the thread's stacks is valid any more. */
+__attribute__((cold, noinline)) static void begin_generation(struct thread *thread, uint32_t now)
+{
+    unwind_thread_reset(thread->unwind);
+    thread->stack_generation = now;
+    thread->hash[0] = mix(now, HMK_KIND_HEAP);
+    thread->node[0] = 0;
+}
 
 /* Brings the thread's prefix hashes up to date; the hash of the whole stack. */
 static inline uint64_t hash_stack(struct thread *thread, const struct unwind_result *stack)
 {
-    uint32_t now = __atomic_load_n(&generation, __ATOMIC_RELAXED), known = stack->common;
-    if (__builtin_expect(thread->stack_generation != now, 0)) {
-        thread->stack_generation = now;
-        thread->hash[0] = mix(now, HMK_KIND_HEAP);
-        thread->node[0] = 0;
-        known = 0;
-    }
-    uint64_t hash = thread->hash[known];
-    for (uint32_t i = known; i < stack->depth; i++) {
+    uint64_t hash = thread->hash[stack->common];
+    for (uint32_t i = stack->common; i < stack->depth; i++) {
         hash = mix(hash, stack->pcs[i]);
         thread->hash[i + 1] = hash;
         thread->node[i + 1] = 0;
@@ -379,7 +395,7 @@ static inline uint64_t hash_stack(struct thread *thread, const struct unwind_res
 }
 
 static uint32_t site_of_python_stack(struct thread *thread, const struct unwind_start *start,
-                                     const struct unwind_result *stack)
+                                     const struct unwind_result *stack, uint32_t now)
 {
     uint32_t part = stack->memo;
     if (part == 0) {
@@ -389,30 +405,32 @@ static uint32_t site_of_python_stack(struct thread *thread, const struct unwind_
         part = native_part(hash + (hash == 0));
         unwind_remember(thread->unwind, part);
     }
-    return site_above(thread, start, part, HMK_KIND_HEAP);
+    return site_above(thread, start, now, part, HMK_KIND_HEAP);
 }
 
 static inline uint32_t site_of_stack(struct thread *thread, const struct unwind_start *start)
 {
     struct unwind_result stack;
+    uint32_t now = __atomic_load_n(&generation, __ATOMIC_ACQUIRE);
+    if (__builtin_expect(thread->stack_generation != now, 0))
+        begin_generation(thread, now);
     unwind_capture(thread->unwind, start, &stack);
     if (__builtin_expect(python_active, 0))
-        return site_of_python_stack(thread, start, &stack);
+        return site_of_python_stack(thread, start, &stack, now);
     if (stack.memo != 0)
         return stack.memo;
     if (stack.depth == 0)
         return HMK_SITE_BEFORE;
     uint64_t hash = hash_stack(thread, &stack);
-    uint32_t flags = __builtin_expect(sampling_interval != 0, 0) ? HMK_SITE_SAMPLED : HMK_KIND_HEAP;
-    if (__builtin_expect((stack.flags | flags) != 0, 0)) {
-        count_flags(stack.flags);
-        flags |= flags_of(&stack, HMK_KIND_HEAP);
+    uint32_t flags = HMK_KIND_HEAP;
+    if (__builtin_expect(stack.flags != 0, 0)) {
+        flags = flags_of(&stack, HMK_KIND_HEAP);
         hash = mix(hash, flags);
     }
     hash += hash == 0;
     uint32_t site = find(hash);
     if (__builtin_expect(site == 0, 0))
-        site = intern(thread, &stack, hash, flags);
+        site = intern(thread, thread->node, &stack, hash, flags);
     unwind_remember(thread->unwind, site);
     return site;
 }
@@ -422,25 +440,25 @@ static uint32_t stack_site_mapping(struct thread *thread, const struct unwind_st
 {
     if (!have_second_state(thread))
         return HMK_SITE_BEFORE;
-    thread->stack_generation = 0;
     struct unwind_result stack;
+    uint32_t now = __atomic_load_n(&generation, __ATOMIC_ACQUIRE);
+    unwind_thread_reset(thread->unwind_whole);
     unwind_capture(thread->unwind_whole, start, &stack);
     if (stack.depth == 0)
         return HMK_SITE_BEFORE;
     uint32_t flags = flags_of(&stack, kind);
-    uint64_t hash = mix(generation, flags);
-    for (uint32_t i = 0; i < stack.depth; i++) {
+    uint32_t *node = (uint32_t *)((unsigned char *)thread->scratch + SCRATCH_NODES);
+    __builtin_memset(node, 0, (stack.depth + 1) * sizeof *node);
+    uint64_t hash = mix(now, flags);
+    for (uint32_t i = 0; i < stack.depth; i++)
         hash = mix(hash, stack.pcs[i]);
-        thread->node[i + 1] = 0;
-    }
-    thread->node[0] = 0;
     if (python_active) {
         hash = mix(hash, NATIVE_DOMAIN);
-        return site_above(thread, start, native_part(hash + (hash == 0)), kind);
+        return site_above(thread, start, now, native_part(hash + (hash == 0)), kind);
     }
     hash += hash == 0;
     uint32_t site = find(hash);
-    return site != 0 ? site : intern(thread, &stack, hash, flags);
+    return site != 0 ? site : intern(thread, node, &stack, hash, flags);
 }
 
 /* The whole path from registers to site, against the reference unwinder's walk. */
@@ -482,12 +500,13 @@ void stack_forget(void)
     unwind_forget();
 }
 
+/* The generation ends with exact mode, so that no stack is found under the id that it had then. */
 void stack_begin_sampling(uint64_t interval)
 {
     spin_lock(&intern_lock);
     sampling_start(interval, (uint32_t)recording_count(HMK_SITES));
-    spin_unlock(&intern_lock);
     stack_forget();
+    spin_unlock(&intern_lock);
 }
 
 uint32_t stack_verify_every(void)

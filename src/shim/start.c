@@ -28,7 +28,6 @@
 
 struct settings start_settings;
 bool start_is_glibc = true;
-static int owner_pid;
 static bool finished;
 
 /* ---- begin -------------------------------------------------------------------------------------- */
@@ -126,7 +125,6 @@ static void begin(const char *complaint)
     complain(complaint);
     if (start_settings.disabled || (start_settings.children != SETTINGS_CHILDREN_ALL && parent_is_profiled()))
         return;
-    owner_pid = sys_getpid();
     stage = BEGINNING;
     bool ready = set_up();
     complain(recording_problem());
@@ -199,31 +197,35 @@ __attribute__((constructor)) static void complete(void)
 
 bool start_is_owner(void)
 {
-    return owner_pid != 0 && owner_pid == sys_getpid() && *thread_gate == 1;
+    return *thread_gate == 1 && thread_is_owner();
+}
+
+/* A program that calls abort() may yet be saved by its SIGABRT handler, and one whose exec fails goes on. */
+static bool is_for_good(enum hmk_state state)
+{
+    return state != HMK_STATE_EXECED && state != HMK_STATE_ABORTED;
 }
 
 __attribute__((cold, noinline)) void start_finish(enum hmk_state state, int status)
 {
-    if (finished)
+    if (is_for_good(state) ? __atomic_exchange_n(&finished, true, __ATOMIC_ACQ_REL) : finished) {
+        recording_end(state, status);   /* another thread is at it, and this one will not let it come to its end */
         return;
-    finished = state != HMK_STATE_EXECED;
-    struct thread *thread = thread_current();
-    bool nested = thread == NULL || thread->busy;
-    if (!nested)
-        thread->busy = 1;
-    if (thread != NULL)
-        recorder_flush(thread);
+    }
+    struct thread *thread = thread_enter();
+    if (thread_self != NULL)
+        recorder_flush(thread_self);
     timeline_now();
     timeline_read_peak();
-    if (state != HMK_STATE_EXECED && !nested && start_settings.census) {
+    if (thread != NULL && state != HMK_STATE_EXECED && start_settings.census) {
         struct control_answer ignored;
         control_perform(thread, HMK_REQUEST_AT_EXIT, 0, "", &ignored);
     }
-    if (state != HMK_STATE_EXECED && state != HMK_STATE_ABORTED)
+    if (is_for_good(state))
         recording_event(HMK_EVENT_EXIT, (uint64_t)status, 0, 0, 0, NULL);
     recording_end(state, status);
-    if (!nested)
-        thread->busy = 0;
+    if (thread != NULL)
+        thread_leave(thread);
 }
 
 __attribute__((destructor)) static void end(void)
@@ -240,7 +242,6 @@ bool fork_settle_child(void)
         thread_shut_gate();
         return false;
     }
-    owner_pid = sys_getpid();
     finished = false;
     if (!recording_fork_child()) {
         thread_shut_gate();
@@ -259,7 +260,7 @@ bool fork_settle_child(void)
         thread_shut_gate();
         return false;
     }
-    thread->busy = 1;
+    thread->busy = THREAD_OWN_WORK;
     recorder_inherit(thread);
     mapping_after_fork(thread);
     recording_event(HMK_EVENT_START, 0, 0, 0, 0, NULL);

@@ -31,8 +31,10 @@ static uint32_t slot_scan;          /* where the search for a dead thread's slot
 static struct spin slot_lock;
 static pthread_key_t key;
 static bool have_key;
-static _Thread_local uint32_t attaching __attribute__((tls_model("initial-exec")));
+static int owner_pid;
+/* Of a thread that got no slot: events until it asks again. */
 static _Thread_local uint32_t refused __attribute__((tls_model("initial-exec")));
+#define REFUSED_EVENTS 4096
 
 /* The thread's cache goes after its last TSD destructor, under the allocator's locks: no request may be served then. */
 static void tear_down(void *state)
@@ -50,6 +52,14 @@ static void before_fork(void)
         thread->no_serve++;
 }
 
+/* A signal handler may have forked within a hook.  That hook will go on when the handler returns, and what it writes must not
+ * reach the parent's recording. */
+static void after_fork_in_child(void)
+{
+    if (thread_self != NULL && thread_self->busy)
+        recording_make_private();
+}
+
 static void after_fork_in_parent(void)
 {
     if (thread_self != NULL && thread_self->no_serve > 0)
@@ -58,6 +68,7 @@ static void after_fork_in_parent(void)
 
 bool thread_init(void)
 {
+    owner_pid = sys_getpid();
     slots = sys_map_anonymous(SLOT_LIMIT * sizeof *slots);
     have_key = pthread_key_create(&key, tear_down) == 0;
     return slots != NULL;
@@ -65,7 +76,7 @@ bool thread_init(void)
 
 void thread_guard_forks(void)
 {
-    pthread_atfork(before_fork, after_fork_in_parent, NULL);
+    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
 void thread_open_gate(void)
@@ -103,7 +114,8 @@ static struct thread *take_over_slot(int32_t tid)
 }
 
 /* One mapping holds the struct, the arrays of the last stack and the scratch space. */
-#define STATE_BYTES (sizeof(struct thread) + (UNWIND_DEPTH_LIMIT + 1) * 12 + THREAD_SCRATCH)
+#define ARRAY_BYTES(type) (((UNWIND_DEPTH_LIMIT + 1) * sizeof(type) + 63) & ~(size_t)63)
+#define STATE_BYTES (sizeof(struct thread) + ARRAY_BYTES(uint64_t) + ARRAY_BYTES(uint32_t) + THREAD_SCRATCH)
 #define SPARE_LIMIT 64u
 static struct thread *spares[SPARE_LIMIT];      /* of threads that did not survive a fork; guarded by slot_lock */
 static uint32_t spare_count;
@@ -126,10 +138,27 @@ static struct thread *new_state(void)
         thread->unwind = unwind;
         thread->unwind_whole = mapping;
     }
-    thread->hash = (uint64_t *)(thread + 1);
-    thread->node = (uint32_t *)(thread->hash + UNWIND_DEPTH_LIMIT + 1);
-    thread->scratch = thread->node + UNWIND_DEPTH_LIMIT + 1;
+    unsigned char *arrays = (unsigned char *)(thread + 1);
+    thread->hash = (uint64_t *)arrays;
+    thread->node = (uint32_t *)(arrays + ARRAY_BYTES(uint64_t));
+    thread->scratch = arrays + ARRAY_BYTES(uint64_t) + ARRAY_BYTES(uint32_t);
     return thread;
+}
+
+/* A slot must be able to count at least what cannot be told apart: the cells of the fixed sites come with it. */
+static bool make_records(struct thread *thread)
+{
+    static const struct hmk_histogram no_histogram;
+    struct hmk_thread record = {.tid = (uint32_t)thread->tid, .start_ns = sys_monotonic_ns()};
+    if (thread->unwind == NULL)
+        return false;
+    uint64_t index = recording_append_pair(HMK_THREADS, &record, HMK_HISTOGRAMS, &no_histogram);
+    if (index == RECORDING_NONE)
+        return false;
+    thread->slot = (uint32_t)index;
+    thread->record = recording_at(HMK_THREADS, index);
+    thread->histogram = recording_at(HMK_HISTOGRAMS, index);
+    return thread_cell_slow(thread, HMK_SITE_LOST) != NULL;
 }
 
 static struct thread *new_slot(int32_t tid)
@@ -138,17 +167,10 @@ static struct thread *new_slot(int32_t tid)
     if (thread == NULL)
         return NULL;
     thread->tid = tid;
-    struct hmk_thread record = {.tid = (uint32_t)tid, .served = 0, .start_ns = sys_monotonic_ns()};
-    static const struct hmk_histogram no_histogram;
-    uint64_t index = thread->unwind == NULL
-                         ? RECORDING_NONE
-                         : recording_append_pair(HMK_THREADS, &record, HMK_HISTOGRAMS, &no_histogram);
+    bool complete = make_records(thread);
     spin_lock(&slot_lock);
-    bool kept = index != RECORDING_NONE && slot_count < SLOT_LIMIT;
+    bool kept = complete && slot_count < SLOT_LIMIT;
     if (kept) {
-        thread->slot = (uint32_t)index;
-        thread->record = recording_at(HMK_THREADS, index);
-        thread->histogram = recording_at(HMK_HISTOGRAMS, index);
         slots[slot_count] = thread;
         __atomic_store_n(&slot_count, slot_count + 1, __ATOMIC_RELEASE);
     } else if (spare_count < SPARE_LIMIT) {
@@ -158,46 +180,67 @@ static struct thread *new_slot(int32_t tid)
     return kept ? thread : NULL;
 }
 
-static void settle(struct thread *thread, int32_t tid)
+/* What an event leaves behind that did not come to its end. */
+static void forget_event(struct thread *thread)
 {
     thread->busy = 0;
-    thread->passing = 0;
-    thread->no_serve = 0;
-    thread->deferred_count = 0;
-    thread->pending = 0;
     thread->last_block = NULL;
+    thread->stack_generation = 0;       /* the unwinder's state, too, may be half of one stack and half of another */
+    if (thread->unwind_whole != NULL)
+        unwind_thread_reset(thread->unwind_whole);
+    thread->passing = 0;
+}
+
+static void settle(struct thread *thread, int32_t tid)
+{
+    forget_event(thread);
+    thread->no_serve = 0;
+    thread->deferred_done = thread->deferred_made;
+    thread->pending = 0;
     thread->countdown = 1;
     sampling_draw(thread);
     HMK_SET(thread->record->tid, (uint32_t)tid);
     HMK_SET(thread->record->served, thread->record->served + 1);
     sys_thread_name(thread->record->name);
-    unwind_thread_reset(thread->unwind);
-    if (thread->unwind_whole != NULL)
-        unwind_thread_reset(thread->unwind_whole);
-    thread->stack_generation = 0;
     thread->verify_countdown = stack_verify_every();
 }
 
-/* Called with signals possible: a handler that allocates meanwhile finds `attaching` set and is passed on. */
-__attribute__((cold, noinline)) struct thread *thread_current(void)
+bool thread_is_owner(void)
 {
-    if (thread_self != NULL || attaching)
-        return thread_self;
-    attaching = 1;
+    return owner_pid == sys_getpid();
+}
+
+/* All signals are blocked: a handler that allocates meanwhile comes later. */
+static void attach(void)
+{
+    /* A vfork child's tid is gone in a moment, and the slot would then look free while its parent uses it. */
+    if (!thread_is_owner())
+        return;
     int32_t tid = sys_gettid();
     struct thread *thread = take_over_slot(tid);
     if (thread == NULL)
         thread = new_slot(tid);
-    if (thread != NULL) {
-        settle(thread, tid);
-        recorder_thread_joined(thread_count());
-        thread_self = thread;
-        if (have_key)
-            pthread_setspecific(key, thread);   /* allocates nothing: an early key lies in the thread's own block */
+    if (thread == NULL) {
+        refused = REFUSED_EVENTS;
+        return;
     }
-    refused = thread == NULL;
-    attaching = 0;
-    return thread;
+    settle(thread, tid);
+    recorder_thread_joined(thread, thread_count());
+    thread_self = thread;
+    if (have_key)
+        pthread_setspecific(key, thread);   /* allocates nothing: an early key lies in the thread's own block */
+}
+
+__attribute__((cold, noinline)) struct thread *thread_current(void)
+{
+    if (thread_self == NULL && (refused == 0 || --refused == 0)) {
+        uint64_t signals;
+        sys_block_signals(&signals);
+        if (thread_self == NULL)
+            attach();
+        sys_restore_signals(&signals);
+    }
+    return thread_self;
 }
 
 struct thread *thread_of_handler(void)
@@ -205,30 +248,69 @@ struct thread *thread_of_handler(void)
     return refused ? thread_self : thread_current();
 }
 
-__attribute__((cold, noinline)) struct thread *thread_enter_slow(void)
+/* Does the hook that made the thread busy still stand on the stack, below the one whose frame this is? */
+static bool is_nested(const struct thread *thread, uintptr_t frame)
 {
+    uintptr_t held = thread->busy, low, high;
+    bool on_signal_stack = sys_signal_stack(&low, &high);
+    if (!on_signal_stack && (frame >= held || (held >= low && held < high)))
+        return false;
+    const uint64_t *slot = (const uint64_t *)held + 1;
+    return sys_readable(slot) && *slot == thread->busy_return;
+}
+
+/* The child's own recording; of several threads that come first, one makes it. */
+static bool settle_child(uint32_t *gate)
+{
+    static int settling_pid;
+    int pid = sys_getpid(), other = __atomic_load_n(&settling_pid, __ATOMIC_ACQUIRE);
+    uint64_t signals;
+    sys_block_signals(&signals);
+    bool mine = other != pid && __atomic_compare_exchange_n(&settling_pid, &other, pid, false, __ATOMIC_ACQ_REL,
+                                                            __ATOMIC_ACQUIRE);
+    if (mine && fork_settle_child())
+        __atomic_store_n(gate, 1, __ATOMIC_RELEASE);
+    for (unsigned round = 0; !mine && round < 10000 && *(volatile uint32_t *)gate != 1; round++) {
+        if (__atomic_load_n(&thread_gate, __ATOMIC_ACQUIRE) == &closed_gate)
+            break;
+        sys_nap(50);
+    }
+    sys_restore_signals(&signals);
+    return __atomic_load_n(&thread_gate, __ATOMIC_ACQUIRE) == gate && __atomic_load_n(gate, __ATOMIC_ACQUIRE) == 1;
+}
+
+/* In a hook, or in own work, that has not come to its end. */
+static bool is_inside(const struct thread *thread, uintptr_t frame)
+{
+    return thread->busy == THREAD_OWN_WORK || is_nested(thread, frame);
+}
+
+__attribute__((cold, noinline)) struct thread *thread_enter_slow(uintptr_t frame, uint64_t returns_to)
+{
+    if (thread_gate == &closed_gate && !start_early())
+        return NULL;
     uint32_t *gate = thread_gate;
-    if (gate == &closed_gate) {
-        if (!start_early())
-            return NULL;
-        gate = thread_gate;
+    struct thread *thread = thread_self;
+    bool abandoned = thread != NULL && thread->busy != 0;
+    if (abandoned && is_inside(thread, frame)) {
+        /* In the child of a fork that a handler made within a hook the gate is wiped: it settles at its next event. */
+        if (thread->busy != THREAD_OWN_WORK && *gate == 1)
+            __atomic_add_fetch(&recording_live->lost_reentrant, 1, __ATOMIC_RELAXED);
+        return NULL;
     }
-    if (*gate != 1) {
-        if (thread_self != NULL && thread_self->busy)
-            return NULL;    /* forked from a signal handler inside a hook: settle at the next event */
-        if (!fork_settle_child())
-            return NULL;
-        gate_page[0] = 1;
-    }
-    struct thread *thread = thread_current();
+    if (*gate != 1 && !settle_child(gate))
+        return NULL;
+    thread = thread_current();
     if (thread == NULL)
         return NULL;
-    if (thread->busy) {
-        if (thread->busy != THREAD_OWN_WORK)
-            HMK_SET(recording_live->lost_reentrant, recording_live->lost_reentrant + 1);
-        return NULL;
+    if (abandoned) {
+        forget_event(thread);
+        recording_reopen();     /* had it called abort(), it was saved */
+        __atomic_add_fetch(&recording_live->abandoned_events, 1, __ATOMIC_RELAXED);
     }
-    thread->busy = 1;
+    thread->busy_return = returns_to;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    thread->busy = frame;
     return thread;
 }
 
@@ -246,8 +328,8 @@ void thread_after_fork(void)
     slot_count = 0;
     slot_scan = 0;
     thread_self = NULL;
-    attaching = 0;
     refused = 0;
+    owner_pid = sys_getpid();
 }
 
 void thread_each(void (*visit)(struct thread *, void *), void *context)
@@ -266,6 +348,8 @@ __attribute__((cold, noinline)) struct hmk_cell *thread_cell_slow(struct thread 
 {
     uint32_t page = site / HMK_CELLS_PER_PAGE;
     static const struct hmk_cell_page empty;
+    if (HMK_GET(recording_tables[HMK_CELLS].full) || HMK_GET(recording_tables[HMK_CELL_INDEX].full))
+        return NULL;    /* without the lock, which every event of that site would take */
     struct hmk_cell_index index = {.thread = thread->slot, .first_site = page * HMK_CELLS_PER_PAGE};
     uint64_t record = recording_append_pair(HMK_CELL_INDEX, &index, HMK_CELLS, &empty);
     if (record == RECORDING_NONE)

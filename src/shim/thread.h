@@ -13,6 +13,10 @@
  * A slot outlives its thread: when a new thread comes, slots whose thread is gone (tgkill says ESRCH) are taken over,
  * counters and all, so the recording is bounded by the number of threads that live at once.  No destructor is needed,
  * and a thread that allocates in its very last TSD destructor is still recorded.
+ *
+ * The guard is the hook's frame address and what that frame returns to, for a hook may never come to its end: a signal
+ * handler of the host can leave it by longjmp.  The next event from an outer frame, or one that finds the old frame
+ * overwritten, takes the guard over.
  */
 
 #include "contract/format.h"
@@ -24,40 +28,45 @@ struct unwind_thread;
 
 enum thread_pending {
     THREAD_PENDING_REQUEST = 1u << 0,   /* see control.h */
-    THREAD_PENDING_WATCH = 1u << 1      /* see survey.h */
+    THREAD_PENDING_WATCH = 1u << 1,     /* see survey.h */
+    THREAD_PENDING_DEATHS = 1u << 2     /* deferred ones, of a signal handler */
 };
 
 #define THREAD_CELL_PAGES (HMK_SITE_LIMIT / HMK_CELLS_PER_PAGE)
-#define THREAD_DEFERRED 16
-#define THREAD_OWN_WORK 2               /* in a libc call of ours that allocates: not the host's, and no loss */
+#define THREAD_DEFERRED 16u
+struct thread_deferred {
+    uint32_t site;
+    uint32_t slack;
+    uint64_t weight_count, weight_bytes;
+};
+
+#define THREAD_OWN_WORK 1u              /* for busy: own work, which nobody leaves; hooks within it are not the host's */
 
 struct thread {
-    uint32_t busy;                      /* in a hook, or THREAD_OWN_WORK; only the thread itself (or its handler) looks */
-    uint32_t passing;                   /* inside real functions that a hook passed on unrecorded (sampled mode) */
-    int32_t tid;                        /* 0: the slot is free */
-    int32_t countdown;                  /* events until the clock is looked at */
+    uintptr_t busy;                     /* frame address of the hook that this thread is in; 0: in none */
+    uint64_t busy_return;               /* what that frame returns to */
     int64_t sample_left;                /* bytes until the next sampled allocation; see sampling.h */
-    uint64_t random;
-    uint64_t spent_cycles;              /* in our hooks, estimated from one event in 64; see overhead.h */
     const void *last_block;             /* newest block, NULL once another event came */
+    int64_t last_left;                  /* sample_left when it was made */
+    int32_t countdown;                  /* events until the clock is looked at */
+    uint32_t pending;                   /* enum thread_pending: work for the outermost exit */
+    struct unwind_thread *unwind;
     struct hmk_thread *record;
     struct hmk_histogram *histogram;
-    struct unwind_thread *unwind;
-    struct unwind_thread *unwind_whole; /* for stacks that are wanted whole; made when first needed */
-    uint32_t stack_generation;
-    uint32_t verify_countdown;          /* captures until one is verified; 0: never */
-    uint32_t deferred_count;            /* frees that a signal handler made while this thread was in a hook */
-    struct {
-        uint32_t site;
-        uint32_t slack;
-        uint64_t weight_count, weight_bytes;
-    } deferred[THREAD_DEFERRED];
-    uint32_t pending;                   /* enum thread_pending: work for the outermost exit */
-    uint32_t no_serve;                  /* inside fork or a libc call that holds arena locks, or being torn down */
-    uint32_t slot;
     uint64_t *hash;                     /* prefix hashes and nodes of the last captured stack, root first */
     uint32_t *node;
+    uint32_t stack_generation;
+    uint32_t verify_countdown;          /* captures until one is verified; 0: never */
+    uint32_t passing;                   /* inside real functions that a hook passed on unrecorded (sampled mode) */
+    uint32_t no_serve;                  /* inside fork or a libc call that holds arena locks, or being torn down */
+    uint64_t spent_cycles;              /* in our hooks, estimated from one event in 64; see overhead.h */
+    uint64_t random;
+    uint32_t slot;
+    int32_t tid;                        /* 0: the slot is free */
+    struct unwind_thread *unwind_whole; /* for stacks that are wanted whole; made when first needed */
     void *scratch;                      /* THREAD_SCRATCH bytes for cold work that must not use the host's stack */
+    uint32_t deferred_made, deferred_done;  /* frees that signal handlers made while this thread was in a hook */
+    struct thread_deferred deferred[THREAD_DEFERRED];
     struct hmk_cell_page *cells[THREAD_CELL_PAGES];
 };
 #define THREAD_SCRATCH (128u * 1024)
@@ -66,28 +75,41 @@ struct thread {
 extern _Thread_local struct thread *thread_self __attribute__((tls_model("initial-exec")));
 extern uint32_t *thread_gate;           /* 1: record; 0: off, or a forked child that has not settled yet */
 
-struct thread *thread_enter_slow(void);
+struct thread *thread_enter_slow(uintptr_t frame, uint64_t returns_to);
 void thread_leave_slow(struct thread *thread);
 
-static inline struct thread *thread_enter(void)
+/* Marks the thread as busy in the function that this is used in, whose frame must stand until the thread is left. */
+static inline __attribute__((always_inline)) void thread_hold(struct thread *thread)
+{
+    thread->busy_return = (uint64_t)__builtin_return_address(0);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    thread->busy = (uintptr_t)__builtin_frame_address(0);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+static inline __attribute__((always_inline)) struct thread *thread_enter(void)
 {
     struct thread *thread = thread_self;
-    if (__builtin_expect(thread != NULL && *thread_gate == 1 && thread->busy == 0, 1)) {
-        thread->busy = 1;
-        __atomic_signal_fence(__ATOMIC_SEQ_CST);
-        return thread;
+    if (__builtin_expect(thread != NULL && thread->busy == 0, 1)) {
+        /* First busy, then the gate: a handler that forks in between sees that it does so within a hook. */
+        thread_hold(thread);
+        if (__builtin_expect(*thread_gate == 1, 1))
+            return thread;
+        thread->busy = 0;
     }
-    return thread_enter_slow();
+    return thread_enter_slow((uintptr_t)__builtin_frame_address(0), (uint64_t)__builtin_return_address(0));
 }
 
 static inline void thread_leave(struct thread *thread)
 {
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     thread->busy = 0;
-    if (__builtin_expect((thread->deferred_count | thread->pending) != 0, 0))
+    if (__builtin_expect(thread->pending != 0, 0))
         thread_leave_slow(thread);
 }
 
+/* Of the process whose memory this is: not a vfork child that runs in it. */
+bool thread_is_owner(void);
 bool thread_init(void);                 /* once, before the gate opens */
 void thread_guard_forks(void);           /* nothing is served inside libc's fork from now on; takes a lock of libc's */
 void thread_open_gate(void);

@@ -33,6 +33,13 @@ ends() {
     ends kill 0
 }
 
+@test "an abort that a handler leaves by longjmp: the recording goes on and ends with the program" {
+    ends saved 1
+    equal "exit status" 48 "$(fact "$(recording exits)" exit_status)"
+    # And the destructor's.
+    equal "temporary blocks" 101 "$(fact "$(recording exits)" temporary)"
+}
+
 @test "exec starts another recording; an exec that fails goes on in the old one" {
     same_as_bare "$programs/exits" exec
     equal "state" 4 "$(fact "$(recording exits)" state)"

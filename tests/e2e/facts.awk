@@ -9,7 +9,7 @@ function field(name,    at, rest) {
     sub(/ .*/, "", rest)
     return rest
 }
-/^heap\./ || /^(state|stop_reason|lost_[a-z]*|unknown_frees|stale_live|exit_status|inherited_[a-z]*|incomplete_stacks)=/ {
+/^heap\./ || /^(state|stop_reason|lost_[a-z]*|unknown_frees|stale_live|exit_status|inherited_[a-z]*|incomplete_stacks|abandoned_events)=/ {
     split($0, pair, "=")
     value[pair[1]] = pair[2]
     print pair[1], pair[2]

@@ -11,6 +11,39 @@ load helper
     equal "stale" 0 "$(fact "$file" stale_live)"
 }
 
+@test "handlers that leave allocations by siglongjmp: nothing hangs, and recording goes on" {
+    timeout 60 "$programs/jumps" 300 >bare
+    profiled timeout 60 "$programs/jumps" 1000 >out
+    diff bare out
+    file=$(recording jumps)
+    "$heapmark" report "$file" >/dev/null
+    by_function after_block "$file" >site
+    for key in blocks bytes frees live_blocks live_bytes; do
+        equal "$key" "$(value $key <out)" "$(value $key <site)"
+    done
+    (($(fact "$file" abandoned_events) > 0))
+}
+
+@test "a handler that forks at any instant: the child writes nothing into its parent's recording" {
+    profiled "$programs/split" 200 >out
+    equal "failures" 0 "$(value failures <out)"
+    file=$(ls -v "$work"/split.*.hmk | head -n 1)       # the parent's; children come later
+    sound "$file"
+    lines=$(facts "$file")
+    by_function parent_block "$file" >site
+    for key in blocks bytes frees live_blocks live_bytes; do
+        equal "$key" "$(value $key <out)" "$(value $key <site)"
+    done
+    equal "peak" "$(value peak_bytes <out)" "$(value peak_bytes <<<"$lines")"
+    by_function child_block "$file" >site
+    equal "blocks of children" 0 "$(value blocks <site)"
+    equal "abandoned" 0 "$(value abandoned_events <<<"$lines")"
+    for file in "$work"/split.*.hmk; do
+        by_function child_block "$file" >site
+        equal "live blocks of a child" 0 "$(value live_blocks <site)"
+    done
+}
+
 @test "an allocation from within an allocation, 1000 times" {
     env LD_PRELOAD="$shim:$programs/.libs/libmiddle.so" "$programs/reentry" >out
     equal "handled" 1000 "$(value handled <out)"

@@ -2,10 +2,11 @@
 /*
  * Ends in the way it is told, after allocating; handlers that run on the way out allocate too.
  *
- * usage: exits return|exit|_exit|_Exit|quick_exit|abort|term|kill|exec|exec-fails|thread
+ * usage: exits return|exit|_exit|_Exit|quick_exit|abort|saved|term|kill|exec|exec-fails|thread
  */
 #include <errno.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdlib.h>
 
@@ -48,6 +49,13 @@ static void *from_thread(void *argument)
     exit(*(int *)argument);
 }
 
+static sigjmp_buf way_out;
+
+static void save(int signal)
+{
+    siglongjmp(way_out, signal);
+}
+
 int main(int argc, char **argv)
 {
     const char *how = argc > 1 ? argv[1] : "return";
@@ -67,6 +75,14 @@ int main(int argc, char **argv)
         quick_exit(45);
     if (!strcmp(how, "abort"))
         abort();
+    if (!strcmp(how, "saved")) {        /* a handler that keeps the program alive, as language runtimes do */
+        signal(SIGABRT, save);
+        if (!sigsetjmp(way_out, 1))
+            abort();
+        for (int i = 0; i < 100; i++)
+            free(made_before(6666));
+        return 48;
+    }
     if (!strcmp(how, "term"))
         raise(SIGTERM);
     if (!strcmp(how, "kill"))

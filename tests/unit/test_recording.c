@@ -672,16 +672,41 @@ static void leave_by_jump(int signal)
     siglongjmp(way_out, 1);
 }
 
-/* A host may leave its handlers by siglongjmp, and so leave our lock taken.  It must not hang for that. */
+/* A host may leave its handlers by siglongjmp: not while the lock is held, for then no handler runs. */
+START_TEST(no_handler_runs_under_the_lock)
+{
+    open_named("a.hmk");
+    struct hmk_module module = { .base = 1 };
+    volatile int jumps = 0;
+    signal(SIGALRM, leave_by_jump);
+    while (jumps < 300) {
+        struct itimerval once = { { 0, 0 }, { 0, 20 + jumps % 50 } };
+        if (sigsetjmp(way_out, 1) == 0) {
+            setitimer(ITIMER_REAL, &once, NULL);
+            for (;;)
+                recording_string("a string that takes some time to be copied, as far as that is possible", 70);
+        }
+        jumps++;
+        ck_assert_uint_ne(recording_append(HMK_MODULES, &module), RECORDING_NONE);
+    }
+    struct rules_file file = load_good("a.hmk");
+    rules_unload(&file);
+}
+END_TEST
+
+/* Signals that a fault raises are never blocked.  Should such a handler leave by siglongjmp, the host must not hang for that. */
 START_TEST(lock_that_nobody_releases_is_given_up)
 {
     open_named("a.hmk");
-    struct itimerval once = { { 0, 0 }, { 0, 300 } };
+    struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGTRAP };
+    struct itimerspec once = { { 0, 0 }, { 0, 300000 } };
     struct hmk_module module = { .base = 1 };
-    signal(SIGALRM, leave_by_jump);
+    static timer_t timer;
+    signal(SIGTRAP, leave_by_jump);
+    ck_assert_int_eq(timer_create(CLOCK_MONOTONIC, &event, &timer), 0);
     for (;;) {
         if (sigsetjmp(way_out, 1) == 0) {
-            setitimer(ITIMER_REAL, &once, NULL);
+            timer_settime(timer, 0, &once, NULL);
             for (;;)
                 recording_string("a string that takes some time to be copied, as far as that is possible", 70);
         }
@@ -700,6 +725,7 @@ START_TEST(lock_that_nobody_releases_is_given_up)
     struct rules_file file = load_good("a.hmk");
     rules_unload(&file);
     recording_reset_lock();
+    timer_delete(timer);
 }
 END_TEST
 
@@ -923,7 +949,8 @@ int main(void)
         file_size_limit_below_the_first_chunks_leaves_nothing, full_disk_is_a_refusal,
         full_disk_at_the_start_leaves_nothing, host_may_close_the_descriptor, host_may_reuse_the_number,
         another_file_of_the_name_is_left_alone, file_system_without_fallocate_gets_zeros,
-        lock_that_nobody_releases_is_given_up, handler_does_not_wait_for_its_own_thread, threads_append_at_once,
+        no_handler_runs_under_the_lock, lock_that_nobody_releases_is_given_up,
+        handler_does_not_wait_for_its_own_thread, threads_append_at_once,
         child_of_fork_goes_on_in_its_own_file, fork_while_another_thread_appends, child_without_room_still_counts,
     };
     Suite *suite = suite_create("recording");
