@@ -26,7 +26,7 @@
 #define MMAPPED_BIT 2u                  /* of a chunk's size word, in glibc and in our wide record */
 #define SPINS 2048
 
-struct blockmap blockmap = { .shift = 5 };
+struct blockmap blockmap;      /* zero, so that its 16 MiB take no space in the library file */
 static uint32_t map_failures;
 
 void blockmap_init(bool glibc)
