@@ -75,6 +75,31 @@ static void put_pin(struct strbuf *out, const struct report *report, const struc
         strbuf_printf(out, " (the first of %" PRIu32 " sets)", finding->sites);
 }
 
+/* Findings that name nobody: the bytes, and what they are. */
+static const char *const plain_sentences[VERDICT_KINDS] = {
+    [VERDICT_UNTOLD] = "are held, mapped, or code: no census of this state tells them apart",
+    [VERDICT_RETURNABLE] = "were freed in whole pages, and nobody asked the allocator to return them",
+    [VERDICT_TOP_KEPT] = "freed at the top of the heap are kept by the trim threshold",
+    [VERDICT_TOP_STUCK] = "freed at the top of threads' arenas, which malloc_trim never trims",
+    [VERDICT_CACHED] = "sit in the allocator's per-thread caches",
+    [VERDICT_ARENAS_HELD] = "of freed slots are in interpreter arenas that a live object keeps",
+    [VERDICT_OTHER_ALLOCATOR] = "are in another allocator's cache, which malloc_trim cannot reach",
+    [VERDICT_PYTHON_ARENAS] = "are arenas of Python objects, live ones and freed slots between them; malloc_trim cannot "
+                              "reach them",
+};
+
+/* "most by jv_parser_next (jv_parse.c:92): 3 blocks of 12.0 KiB in all, and 2 other sites" */
+static void put_most(struct strbuf *out, const struct sites_view *view, const struct verdict_finding *finding,
+                     bool others)
+{
+    strbuf_put(out, "most by ");
+    put_where(out, view, finding);
+    strbuf_put(out, ": ");
+    put_blocks(out, finding);
+    if (others)
+        put_others(out, finding);
+}
+
 void findings_sentence(struct strbuf *out, const struct report *report, const struct sites_view *view,
                        const struct verdict_finding *finding)
 {
@@ -82,50 +107,32 @@ void findings_sentence(struct strbuf *out, const struct report *report, const st
     char a[UNITS_BYTES];
 
     size(a, finding->bytes);
+    if (plain_sentences[finding->kind]) {
+        strbuf_printf(out, "%s %s", a, plain_sentences[finding->kind]);
+        return;
+    }
     switch (finding->kind) {
     case VERDICT_NOTHING:
         strbuf_put(out, "nothing wrong: little is held, and nothing grows to the end");
         break;
-    case VERDICT_UNTOLD:
-        strbuf_printf(out, "%s are held, mapped, or code: no census of this state tells them apart", a);
-        break;
     case VERDICT_IN_USE:
-        strbuf_printf(out, "%s are in use, most by ", a);
-        put_where(out, view, finding);
-        strbuf_put(out, ": ");
-        put_blocks(out, finding);
+        strbuf_printf(out, "%s are in use, ", a);
+        put_most(out, view, finding, false);
         break;
     case VERDICT_LEAK:
-        strbuf_printf(out, "%s never freed, most by ", a);
-        put_where(out, view, finding);
-        strbuf_put(out, ": ");
-        put_blocks(out, finding);
-        put_others(out, finding);
+        strbuf_printf(out, "%s never freed, ", a);
+        put_most(out, view, finding, true);
         break;
     case VERDICT_GROWTH:
-        strbuf_printf(out, "live memory grew to the end; %s were not freed so far, most by ", a);
-        put_where(out, view, finding);
-        strbuf_put(out, ": ");
-        put_blocks(out, finding);
-        put_others(out, finding);
+        strbuf_printf(out, "live memory grew to the end; %s were not freed so far, ", a);
+        put_most(out, view, finding, true);
         break;
     case VERDICT_CACHE_GROWTH:
-        strbuf_printf(out, "live memory grows to the end, to %s; most by ", a);
-        put_where(out, view, finding);
-        strbuf_put(out, ": ");
-        put_blocks(out, finding);
+        strbuf_printf(out, "live memory grows to the end, to %s; ", a);
+        put_most(out, view, finding, false);
         break;
     case VERDICT_PINNED:
         put_pin(out, report, view, finding);
-        break;
-    case VERDICT_RETURNABLE:
-        strbuf_printf(out, "%s were freed in whole pages, and nobody asked the allocator to return them", a);
-        break;
-    case VERDICT_TOP_KEPT:
-        strbuf_printf(out, "%s freed at the top of the heap are kept by the trim threshold", a);
-        break;
-    case VERDICT_TOP_STUCK:
-        strbuf_printf(out, "%s freed at the top of threads' arenas, which malloc_trim never trims", a);
         break;
     case VERDICT_THREAD_ARENAS:
         strbuf_printf(out, "%s freed at the tops of %" PRIu32 " thread arenas, which malloc_trim never trims", a,
@@ -138,15 +145,6 @@ void findings_sentence(struct strbuf *out, const struct report *report, const st
             put_where(out, view, finding);
         }
         break;
-    case VERDICT_CACHED:
-        strbuf_printf(out, "%s sit in the allocator's per-thread caches", a);
-        break;
-    case VERDICT_ARENAS_HELD:
-        strbuf_printf(out, "%s of freed slots are in interpreter arenas that a live object keeps", a);
-        break;
-    case VERDICT_OTHER_ALLOCATOR:
-        strbuf_printf(out, "%s are in another allocator's cache, which malloc_trim cannot reach", a);
-        break;
     case VERDICT_MAPPINGS:
         strbuf_printf(out, "%s are mappings of the program itself", a);
         if (finding->site != VERDICT_NO_SITE) {
@@ -154,11 +152,7 @@ void findings_sentence(struct strbuf *out, const struct report *report, const st
             put_where(out, view, finding);
         }
         break;
-    case VERDICT_PYTHON_ARENAS:
-        strbuf_printf(out, "%s are arenas of Python objects, live ones and freed slots between them; malloc_trim cannot "
-                      "reach them", a);
-        break;
-    case VERDICT_KINDS:
+    default:
         break;
     }
 }
