@@ -13,7 +13,8 @@
 #include <sys/file.h>
 #include <time.h>
 
-#define WAKE_EVERY_NS UINT64_C(100000000)
+#define WAKE_EVERY_NS UINT64_C(20000000)
+#define LOOK_EVERY_NS UINT64_C(100000000)
 
 uint64_t ask_now_ns(void)
 {
@@ -142,7 +143,7 @@ static enum outcome await(struct ask *ask, uint64_t timeout_ns, struct fail *why
         uint64_t now = ask_now_ns();
         if (ask_step(ask, now) == ASK_ANSWERED)
             return OUTCOME_ANSWERED;
-        if (now - looked_ns > WAKE_EVERY_NS) {
+        if (now - looked_ns > LOOK_EVERY_NS) {
             /* Its last act may have been the answer. */
             if (!live_still(ask->live, why))
                 return ask_step(ask, now) == ASK_ANSWERED ? OUTCOME_ANSWERED : OUTCOME_LOST;

@@ -10,8 +10,8 @@
  *         while (ask_step(&ask, now) != ASK_ANSWERED) ...
  *     ask_end(&ask);
  *
- * The process is woken by a signal to the thread that it disturbs least, and again, at another thread, every tenth of a
- * second.  One asker at a time: the lock on the file is held from ask_begin to ask_end.
+ * The process is woken by a signal to the thread that it disturbs least, and again, at another thread, fifty times a
+ * second: a thread may be met inside the allocator again and again.  One asker at a time: the lock on the file is held from ask_begin to ask_end.
  */
 
 #include <stdbool.h>

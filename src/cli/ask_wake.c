@@ -106,12 +106,21 @@ static bool send(pid_t pid, pid_t tid, int magic)
     return syscall(SYS_rt_tgsigqueueinfo, pid, tid, SIGURG, &info) == 0;
 }
 
+/* For half a second only those that are disturbed as little as the first. */
+static unsigned candidates(const struct scan *scan, unsigned attempt)
+{
+    unsigned count = 1;
+    while (count < scan->open && (attempt > 25 || scan->threads.at[count].disturbance == scan->threads.at[0].disturbance))
+        count++;
+    return count;
+}
+
 void ask_wake(const struct live *live, unsigned attempt)
 {
     struct fail unused;
     struct scan scan = scan_threads(live);
     if (listens(live, &scan) && scan.open > 0 && live_still(live, &unused))
-        send(live->pid, scan.threads.at[attempt % scan.open].tid, HMK_SIGNAL_MAGIC);
+        send(live->pid, scan.threads.at[attempt % candidates(&scan, attempt)].tid, HMK_SIGNAL_MAGIC);
     array_free(&scan.threads);
 }
 

@@ -55,7 +55,7 @@ falls() {
         preload=$(ldconfig -p | awk -v name="$name" '$1 == name { print $NF; exit }')
         [[ -n $preload ]] || continue
         begin news 3
-        for ((i = 0; i < 40; i++)); do
+        for ((i = 0; i < 20; i++)); do
             status=0
             "$heapmark" trim --json "$target" >trim.json || status=$?
             ((status <= 1))

@@ -5,6 +5,7 @@
  * usage: news [THREADS]
  */
 #include <atomic>
+#include <csignal>
 #include <cstdlib>
 #include <new>
 #include <thread>
@@ -35,6 +36,9 @@ int main(int argc, char **argv)
     std::vector<std::thread> threads;
     for (int i = 0; i < (argc > 1 ? std::atoi(argv[1]) : 2); i++)
         threads.emplace_back(churn, 88172645463325252ul + static_cast<unsigned long>(i));
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, nullptr);    /* requests go to the others */
     say("ready", getpid());
     char byte;
     while (read(0, &byte, 1) > 0)
