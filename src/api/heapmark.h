@@ -6,7 +6,8 @@
  * Talk to heapmark from the profiled program.  Header only: nothing to link.  Every function finds its counterpart in a
  * preloaded libheapmark.so by dlsym when first called, and does nothing (returns 0) when there is none.
  *
- * Thread-safe.  Sizes are bytes, times nanoseconds.  None of these may be called from a signal handler.
+ * Thread-safe.  Sizes are bytes, times nanoseconds; unsigned long has 64 bits on every machine that heapmark runs on.
+ * None of these may be called from a signal handler.
  * C89 and C++98 clean; needs <dlfcn.h> (before glibc 2.34 also -ldl).
  */
 
@@ -14,34 +15,9 @@
 #include <stddef.h>
 #include <string.h>
 
-#ifndef RTLD_DEFAULT            /* hidden by <dlfcn.h> in strict modes */
-#define HEAPMARK_HANDLE NULL
-#else
-#define HEAPMARK_HANDLE RTLD_DEFAULT
-#endif
-
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-/* What heapmark_trim found.  All sizes are of the whole process. */
-struct heapmark_trim_result {
-    unsigned long long rss_before;      /* resident bytes before */
-    unsigned long long rss_after;
-    unsigned long long returned;        /* rss_before - rss_after, not below 0 */
-    unsigned long long forecast;        /* what the census before it predicted; 0 when there was none */
-    unsigned long long nanoseconds;     /* how long the trim itself took */
-};
-
-/* Pass sizeof the struct you were compiled with: later versions append fields. */
-struct heapmark_stats {
-    unsigned long long live_bytes;      /* requested bytes of blocks in use */
-    unsigned long long live_blocks;
-    unsigned long long peak_bytes;      /* highest live_bytes so far */
-    unsigned long long rss_bytes;       /* resident now */
-    unsigned long long rss_peak_bytes;
-    unsigned long long self_bytes;      /* heapmark's own memory */
-};
 
 /* For heapmark's own use. */
 #if defined(__GNUC__)
@@ -49,17 +25,54 @@ struct heapmark_stats {
 #else
 #define HEAPMARK_FUNCTION static
 #endif
+#ifdef RTLD_DEFAULT             /* <dlfcn.h> hides it in strict modes */
+#define HEAPMARK_HANDLE RTLD_DEFAULT
+#else
+#define HEAPMARK_HANDLE NULL
+#endif
+
+/* What heapmark_trim found.  All sizes are of the whole process. */
+struct heapmark_trim_result {
+    unsigned long rss_before;      /* resident bytes before */
+    unsigned long rss_after;
+    unsigned long returned;        /* rss_before - rss_after, not below 0 */
+    unsigned long forecast;        /* what the ledger before it predicted; 0 when there was none */
+    unsigned long nanoseconds;     /* how long the trim itself took */
+};
+
+/* Pass sizeof the struct you were compiled with: later versions append fields. */
+struct heapmark_stats {
+    unsigned long live_bytes;      /* requested bytes of blocks in use */
+    unsigned long live_blocks;
+    unsigned long peak_bytes;      /* highest live_bytes so far */
+    unsigned long rss_bytes;       /* resident now */
+    unsigned long rss_peak_bytes;
+    unsigned long self_bytes;      /* heapmark's own memory */
+};
+
+typedef int (*heapmark_function_)(int what, const char *text, void *data, unsigned long bytes);
+
+HEAPMARK_FUNCTION int heapmark_nothing_(int what, const char *text, void *data, unsigned long bytes)
+{
+    (void)what;
+    (void)text;
+    (void)data;
+    (void)bytes;
+    return 0;
+}
+
 HEAPMARK_FUNCTION int heapmark_call_(int what, const char *text, void *data, unsigned long bytes)
 {
-    typedef int (*function)(int, const char *, void *, unsigned long);
-    static function cached;
-    static int looked;
-    if (!looked) {
-        void *found = dlsym(HEAPMARK_HANDLE, "heapmark_entry");
-        memcpy(&cached, &found, sizeof found);
-        looked = 1;
+    static heapmark_function_ volatile function;    /* threads that race for it store the same */
+    heapmark_function_ found = function;
+    if (!found) {
+        void *address = dlsym(HEAPMARK_HANDLE, "heapmark_entry");
+        found = heapmark_nothing_;
+        if (address)
+            memcpy(&found, &address, sizeof address);
+        function = found;
     }
-    return cached ? cached(what, text, data, bytes) : 0;
+    return found(what, text, data, bytes);
 }
 
 /* 1 when this process is being recorded. */

@@ -32,7 +32,7 @@ def _call(what, label="", fields=()):
     if _entry is None:
         return False, {}
     values = (ctypes.c_ulonglong * max(len(fields), 1))()
-    done = _entry(what, label.encode(), ctypes.cast(values, ctypes.c_void_p), 8 * len(fields))
+    done = _entry(what, label.encode("utf-8", "backslashreplace"), ctypes.cast(values, ctypes.c_void_p), 8 * len(fields))
     return bool(done), dict(zip(fields, values))
 
 

@@ -14,7 +14,7 @@ enum { CALL_ACTIVE, CALL_MARK, CALL_PUSH, CALL_POP, CALL_SNAPSHOT, CALL_TRIM, CA
 
 HOOK_EXPORT int heapmark_entry(int what, const char *text, void *data, unsigned long bytes);
 
-static void copy_out(void *data, unsigned long bytes, const unsigned long long *values, size_t count)
+static void copy_out(void *data, unsigned long bytes, const unsigned long *values, size_t count)
 {
     size_t known = count * sizeof *values;
     if (data != NULL)
@@ -25,9 +25,9 @@ static int stats(void *data, unsigned long bytes)
 {
     const struct hmk_live *live = recording_live;
     timeline_read_peak();
-    unsigned long long values[] = {(unsigned long long)live->heap.live_bytes, (unsigned long long)live->heap.live_blocks,
-                                   (unsigned long long)live->heap.peak_bytes, timeline_rss(), live->rss_peak_bytes,
-                                   live->self_bytes};
+    unsigned long values[] = {(unsigned long)live->heap.live_bytes, (unsigned long)live->heap.live_blocks,
+                              (unsigned long)live->heap.peak_bytes, timeline_rss(), live->rss_peak_bytes,
+                              live->self_bytes};
     copy_out(data, bytes, values, sizeof values / sizeof *values);
     return 1;
 }
@@ -36,9 +36,9 @@ static int trim(struct thread *thread, void *data, unsigned long bytes)
 {
     struct control_answer answer;
     control_perform(thread, HMK_REQUEST_TRIM, 0, "", &answer);
-    unsigned long long values[] = {answer.value[HMK_TRIM_RSS_BEFORE], answer.value[HMK_TRIM_RSS_AFTER],
-                                   answer.value[HMK_TRIM_RETURNED], answer.value[HMK_TRIM_FORECAST],
-                                   answer.value[HMK_TRIM_NS]};
+    unsigned long values[] = {answer.value[HMK_TRIM_RSS_BEFORE], answer.value[HMK_TRIM_RSS_AFTER],
+                              answer.value[HMK_TRIM_RETURNED], answer.value[HMK_TRIM_FORECAST],
+                              answer.value[HMK_TRIM_NS]};
     copy_out(data, bytes, values, sizeof values / sizeof *values);
     return answer.status == HMK_ANSWER_DONE;
 }

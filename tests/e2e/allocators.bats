@@ -66,6 +66,16 @@ falls() {
     done
 }
 
+@test "an allocator in the executable, which passes all hooks by: no lever, and said" {
+    begin own_malloc
+    status=0
+    "$heapmark" trim "$target" >said 2>&1 || status=$?
+    equal "status" 2 "$status"
+    grep -q 'cannot make give memory back' said
+    "$heapmark" mark "$target" here
+    end
+}
+
 @test "redis-server under load: 200 trims, no error" {
     need redis-server redis-benchmark redis-cli
     redis=(redis-cli -s "$work/socket")
