@@ -90,11 +90,36 @@ void frames_put_function(struct strbuf *out, const struct name *name, bool full,
     strbuf_free(&text);
 }
 
+/* What a function's name may take from its location: all of it when it is short. */
+static size_t columns_for_function(const struct name *name, size_t columns)
+{
+    size_t width = plain_width(name->function);
+    size_t most = columns / 2 > NAME_COLUMNS_MIN ? columns / 2 : NAME_COLUMNS_MIN;
+    return width < most ? width : most;
+}
+
+/* "pandas/core/algorithms.py:578" -> "core/algorithms.py:578": the end of a path says most. */
+static void fit_location(struct strbuf *location, size_t columns)
+{
+    const char *rest = location->text;
+    while (plain_width(rest) > columns && strchr(rest, '/'))
+        rest = strchr(rest, '/') + 1;
+    struct strbuf fitted = STRBUF_INIT;
+    if (plain_width(rest) > columns)
+        plain_cut_start(&fitted, rest, columns);
+    else
+        strbuf_put(&fitted, rest);
+    strbuf_free(location);
+    *location = fitted;
+}
+
 void frames_put(struct strbuf *out, const struct report_options *options, const struct name *name, size_t columns,
                 bool strong)
 {
     struct strbuf location = STRBUF_INIT;
     frames_put_location(&location, name, options->full);
+    if (!options->full)
+        fit_location(&location, columns - columns_for_function(name, columns) - 2);
     size_t location_columns = location.length ? plain_width(location.text) + 2 : 0;
     size_t left = columns > location_columns + NAME_COLUMNS_MIN ? columns - location_columns : NAME_COLUMNS_MIN;
 

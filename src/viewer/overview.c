@@ -19,7 +19,7 @@
 #define PINS_SHOWN 5
 #define PIN_NOTICE (UINT64_C(1) << 20)  /* a first set that holds less is not worth a table */
 #define PIN_INDENT "                                       "
-#define LABEL_COLUMNS 22
+#define LABEL_COLUMNS 20
 
 /* ---- the first screen --------------------------------------------------------------------------- */
 
@@ -107,14 +107,14 @@ static void put_part(struct strbuf *out, const char *label, int64_t bytes, uint6
     strbuf_printf(out, "  %-*s %11s %7s", LABEL_COLUMNS, label, units_size(a, bytes),
                   units_percent(b, bytes, (int64_t)whole));
     if (*remark)
-        strbuf_printf(out, "   %s", remark);
+        strbuf_printf(out, "  %s", remark);
     strbuf_char(out, '\n');
 }
 
 static void put_live_remark(struct strbuf *out, const struct profile *profile)
 {
     char a[UNITS_BYTES], b[UNITS_BYTES];
-    strbuf_printf(out, "%s; %s at the heap's peak",
+    strbuf_printf(out, "%s; peak %s",
                   units_counted(a, profile->sum[PROFILE_HEAP].live_blocks, "block"),
                   units_size(b, profile->heap.peak_bytes));
 }
@@ -123,10 +123,11 @@ static void put_held_remark(struct strbuf *out, const struct report *report, con
 {
     char a[UNITS_BYTES];
     if (ledger->chunks_unknown) {
-        strbuf_put(out, "not glibc's allocator: malloc_trim(0) does not reach it");
+        strbuf_put(out, "not glibc's: no trim reaches it");
         return;
     }
-    strbuf_printf(out, "malloc_trim(0) would %s %s%s", report->life == REPORT_RUNNING ? "return" : "have returned",
+    strbuf_printf(out, "%s %s%s",
+                  report->life == REPORT_RUNNING ? "malloc_trim(0) would return" : "a trim would have returned",
                   ledger->walked ? "" : "up to ", units_size(a, (int64_t)ledger->forecast_bytes));
 }
 
@@ -142,7 +143,7 @@ static void put_parts(struct strbuf *out, const struct report *report, const str
     put_held_remark(&remark, report, ledger);
     put_part(out, "freed but still held", ledger->held_bytes, whole, remark.text);
     if (part[LEDGER_MAPPED] > 0)
-        put_part(out, "the program's mappings", part[LEDGER_MAPPED], whole, "");
+        put_part(out, "program's mappings", part[LEDGER_MAPPED], whole, "");
     put_part(out, "code, stacks, files", part[LEDGER_FILES] + part[LEDGER_STACKS] + part[LEDGER_SHARED]
              + part[LEDGER_METADATA], whole, "");
     put_part(out, "heapmark itself", part[LEDGER_SELF], whole, "");
@@ -163,8 +164,7 @@ static void put_parts_uncounted(struct strbuf *out, const struct report *report)
     put_part(out, "live blocks", live, profile->rss.last_bytes, remark.text);
     if (rss > live + self)
         put_part(out, "everything else", rss - live - self, profile->rss.last_bytes,
-                 report->ledgers->count ? "held, mappings, code: not told apart since the last census"
-                                        : "held, mappings, code: no census told them apart");
+                 report->ledgers->count ? "held, mapped, code: census too old" : "held, mapped, code: no census");
     put_part(out, "heapmark itself", self, profile->rss.last_bytes, "");
     strbuf_free(&remark);
 }
@@ -235,12 +235,12 @@ static const struct {
 } ledger_rows[] = {
     { LEDGER_LIVE, "live, as requested", "" },
     { LEDGER_SLACK, "live, rounding up", "and chunk headers" },
-    { LEDGER_RETURNABLE, "held, returnable", "whole free pages: malloc_trim(0) returns them" },
+    { LEDGER_RETURNABLE, "held, returnable", "whole pages; malloc_trim(0) returns them" },
     { LEDGER_TOP, "held, top", "returnable, kept by the trim threshold" },
-    { LEDGER_PARTIAL, "held, partial", "free bytes on pages that a live block shares" },
+    { LEDGER_PARTIAL, "held, partial", "free bytes on pages of live blocks" },
     { LEDGER_EDGE, "held, edge", "whole pages at the edge of a free chunk" },
     { LEDGER_CACHED, "held, cached", "freed blocks in the allocator's caches" },
-    { LEDGER_STUCK_TOP, "held, stuck top", "tops of thread arenas: malloc_trim never trims them" },
+    { LEDGER_STUCK_TOP, "held, stuck top", "tops of thread arenas; never trimmed" },
     { LEDGER_ARENA, "held, arena", "interpreter arenas that a live object keeps" },
     { LEDGER_FOREIGN, "held, foreign", "another allocator's cache" },
     { LEDGER_UNUSED, "held, never used", "resident, but no block was ever there" },
@@ -279,7 +279,8 @@ static void put_ledger_row(struct strbuf *out, const struct sites_view *view, si
     strbuf_printf(out, "  %-*s %11s", LABEL_COLUMNS, ledger_rows[row].label, units_size(a, bytes));
     if (peak)
         strbuf_printf(out, " %11s", units_size(a, then));
-    if (*ledger_rows[row].remark) {
+    size_t used = 2 + LABEL_COLUMNS + 12 + (peak ? 12 : 0) + 3 + strlen(ledger_rows[row].remark);
+    if (*ledger_rows[row].remark && used <= view->options->width) {
         strbuf_put(out, "   ");
         style_put(out, view->options->color, STYLE_FAINT, ledger_rows[row].remark);
     }

@@ -85,18 +85,20 @@ static size_t dull_run(const struct names_stack *stack, size_t i, size_t end)
     return run == i + 1 && !names_plumbing(&stack->at[i]) ? 0 : run - i;
 }
 
-/* "[parsers.so]" behind the line of Python whose call allocated in a nameless function. */
+/* "[parsers.so]" behind the line of Python whose call allocated in a nameless function, when there is room. */
 static void put_extension(struct strbuf *out, const struct report_options *options, const struct names_stack *stack,
-                          size_t headline)
+                          size_t headline, size_t columns)
 {
     const char *module = stack->at[headline].python ? python_extension(stack, headline) : NULL;
+    struct strbuf text = STRBUF_INIT;
     if (!module)
         return;
-    style_begin(out, options->color, STYLE_FAINT);
-    strbuf_put(out, "  [");
-    frames_put_module(out, module);
-    strbuf_char(out, ']');
-    style_end(out, options->color, STYLE_FAINT);
+    strbuf_put(&text, "  [");
+    frames_put_module(&text, module);
+    strbuf_char(&text, ']');
+    if (style_last_line_width(out->text) + plain_width(text.text) <= columns)
+        style_put(out, options->color, STYLE_FAINT, text.text);
+    strbuf_free(&text);
 }
 
 /* Lines of Python, and functions of extension modules; what the interpreter did in between is for options->full. */
@@ -109,7 +111,7 @@ static void put_python_stack(struct strbuf *out, const struct sites_table *table
     bool skipped;
 
     frames_put(out, options, &stack->at[headline], columns, true);
-    put_extension(out, options, stack, headline);
+    put_extension(out, options, stack, headline, columns);
     size_t count = python_shown(stack, headline, limit, shown, &skipped);
     for (size_t i = 0; i < count; i++) {
         bool gap = skipped && i == count - 1;
@@ -408,14 +410,17 @@ static void put_numbers(struct strbuf *out, const struct sites_table *table, con
 
 static void put_row(struct strbuf *out, const struct sites_table *table, const struct group *group)
 {
+    const struct report_options *options = table->view->options;
     char count[UNITS_BYTES];
     put_numbers(out, table, group);
     strbuf_put(out, group->text);
     if (group->sites > 1) {
-        strbuf_put(out, "  ");
-        style_begin(out, table->view->options->color, STYLE_FAINT);
-        strbuf_printf(out, "[%s stacks]", units_count(count, (int64_t)group->sites));
-        style_end(out, table->view->options->color, STYLE_FAINT);
+        units_counted(count, (int64_t)group->sites, "stack");
+        if (style_last_line_width(out->text) + strlen(count) + 4 > options->width)
+            new_line(out, NUMBERS_WIDTH);
+        strbuf_put(out, "  [");
+        style_put(out, options->color, STYLE_FAINT, count);
+        strbuf_char(out, ']');
     }
     strbuf_char(out, '\n');
 }

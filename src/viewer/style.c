@@ -2,6 +2,7 @@
 #include "viewer/style.h"
 
 #include "base/strbuf.h"
+#include <string.h>
 
 void style_begin(struct strbuf *out, bool color, enum style_role role)
 {
@@ -17,6 +18,21 @@ void style_end(struct strbuf *out, bool color, enum style_role role)
 {
     if (color && role != STYLE_PLAIN)
         strbuf_put(out, "\033[0m");
+}
+
+size_t style_last_line_width(const char *text)
+{
+    const char *newline = strrchr(text, '\n');
+    size_t width = 0;
+    for (const char *c = newline ? newline + 1 : text; *c; c++) {
+        if (*c == '\033')
+            c += strcspn(c, "m");
+        else
+            width += ((unsigned char)*c & 0xc0) != 0x80;
+        if (!*c)
+            break;
+    }
+    return width;
 }
 
 void style_put(struct strbuf *out, bool color, enum style_role role, const char *text)

@@ -5,6 +5,7 @@
 /* Emphasis on a terminal; without colour every call adds the text alone. */
 
 #include <stdbool.h>
+#include <stddef.h>
 
 struct strbuf;
 
@@ -18,6 +19,8 @@ enum style_role {
 
 void style_begin(struct strbuf *out, bool color, enum style_role role);
 void style_end(struct strbuf *out, bool color, enum style_role role);
+/* Columns of the last line of a text, which may hold emphasis. */
+size_t style_last_line_width(const char *text);
 void style_put(struct strbuf *out, bool color, enum style_role role, const char *text);
 
 #endif
