@@ -13,6 +13,9 @@
 
 struct iovec;
 
+/* Any call, for who stands in for libc's syscall(). */
+long sys_call(long number, long a, long b, long c, long d, long e, long f);
+
 /* Anonymous private memory, zeroed, no swap reserved; NULL on failure.  Kept out of core dumps. */
 void *sys_map_anonymous(size_t bytes);
 /* MAP_SHARED mapping of a file range; NULL on failure.  Kept out of core dumps. */

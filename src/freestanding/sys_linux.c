@@ -25,7 +25,7 @@
 
 /* struct stat, struct timespec and struct rlimit of glibc are the kernel's own on these two machines. */
 #if defined(__x86_64__)
-static long sys_call(long number, long a, long b, long c, long d, long e, long f)
+long sys_call(long number, long a, long b, long c, long d, long e, long f)
 {
     register long r10 __asm__("r10") = d;
     register long r8 __asm__("r8") = e;
@@ -36,7 +36,7 @@ static long sys_call(long number, long a, long b, long c, long d, long e, long f
     return result;
 }
 #elif defined(__aarch64__)
-static long sys_call(long number, long a, long b, long c, long d, long e, long f)
+long sys_call(long number, long a, long b, long c, long d, long e, long f)
 {
     register long x8 __asm__("x8") = number;
     register long x0 __asm__("x0") = a;

@@ -32,7 +32,7 @@ bool unwind_libunwind_open(const char *directory)
     text_put(&text, "/" UNWIND_HELPER_FILE);
     if (text.cut)
         return false;
-    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
     const struct unwind_helper *table = library ? dlsym(library, UNWIND_HELPER_SYMBOL) : NULL;
     if (!table || table->version != UNWIND_HELPER_VERSION)
         return false;
