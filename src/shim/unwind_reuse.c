@@ -36,7 +36,8 @@
 #define SPINE_FRAMES 1024u
 #define SPINE_WORDS (3 * SPINE_FRAMES)
 #define SPINE_SLACK (SPINE_FRAMES - UNWIND_DEPTH_LIMIT)     /* of it half is kept free when frames are dropped */
-#define SEGMENT_BITS 9u
+#define SEGMENT_BITS 7u         /* log2 of the number of sets */
+#define SEGMENT_WAYS 4u
 #define SEGMENT_WORDS 7u
 #define NO_JOIN UINT32_MAX
 
@@ -83,7 +84,7 @@ struct unwind_reuse {
     uint32_t join;              /* where the last walk met the spine */
     enum origin last_origin;    /* of the last result whose memo was 0 */
     uint32_t last_first;        /* SPINE: its first frame */
-    bool segments_used;
+    uint32_t segments_stored;
     struct unwind_stacks stacks;
     struct unwind_libunwind *fallback;
     uint64_t pcs[SPINE_FRAMES]; /* root first, as in a result */
@@ -92,7 +93,7 @@ struct unwind_reuse {
     struct new_frame fresh[SPINE_FRAMES + 1];
     struct unwind_raw raw;
     struct unwind_list list;
-    struct segment segments[1u << SEGMENT_BITS] __attribute__((aligned(64)));
+    struct segment segments[SEGMENT_WAYS << SEGMENT_BITS] __attribute__((aligned(64)));
 };
 
 static uint32_t depth_limit;
@@ -116,9 +117,9 @@ void unwind_reuse_reset(struct unwind_reuse *thread)
     thread->last_origin = ORIGIN_NONE;
     thread->list.depth = 0;
     thread->list.memo = 0;
-    if (thread->segments_used)
+    if (thread->segments_stored > 0)
         memset(thread->segments, 0, sizeof thread->segments);
-    thread->segments_used = false;
+    thread->segments_stored = 0;
 }
 
 static inline uint64_t mix(uint64_t hash, uint64_t pc)
@@ -137,15 +138,15 @@ static inline uint32_t first_of(uint32_t leaf)
  * still be joined. */
 static inline bool verify(const struct unwind_reuse *thread, uint32_t from, uint32_t to, uint32_t *held)
 {
-    const struct word *words = thread->words;
-    uint32_t first = thread->frames[to].words;
+    const struct word *first = thread->words + thread->frames[to].words;
+    const struct word *word = thread->words + thread->frames[from].words;
 
-    for (uint32_t i = thread->frames[from].words; i-- > first;) {
-        if (__builtin_expect(unwind_stack_word(words[i].address) != words[i].value, 0)) {
-            uint32_t frame = from;
-            while (thread->frames[frame].words > i)
-                frame--;
-            *held = frame;
+    while (word > first) {
+        word--;
+        if (__builtin_expect(unwind_stack_word(word->address) != word->value, 0)) {
+            while (thread->frames[from].words > word - thread->words)
+                from--;
+            *held = from;
             return false;
         }
     }
@@ -154,30 +155,39 @@ static inline bool verify(const struct unwind_reuse *thread, uint32_t from, uint
 
 /* ---- segments ------------------------------------------------------------------------------------ */
 
-static inline struct segment *segment_of(struct unwind_reuse *thread, uint64_t pc, uint64_t sp)
+static inline struct segment *segments_of(struct unwind_reuse *thread, uint64_t pc, uint64_t sp)
 {
-    return &thread->segments[(pc ^ sp << 20) * UINT64_C(0x9e3779b97f4a7c15) >> (64 - SEGMENT_BITS)];
+    uint64_t set = (pc ^ sp << 20) * UINT64_C(0x9e3779b97f4a7c15) >> (64 - SEGMENT_BITS);
+    return &thread->segments[set * SEGMENT_WAYS];
+}
+
+static inline bool segment_holds(const struct unwind_reuse *thread, const struct segment *segment,
+                                 const struct unwind_start *start)
+{
+    uint32_t held;
+
+    if (segment->pc != start->pc || segment->sp != start->sp || (segment->live && segment->fp != start->fp)
+        || segment->base >= thread->count)
+        return false;
+    const struct frame *base = &thread->frames[segment->base];
+    if (base->hash != segment->base_hash || base->sp != segment->sp + (uint64_t)segment->base_distance * 8
+        || (base->live && base->fp != segment->base_fp))
+        return false;
+    for (uint32_t i = 0; i < segment->count; i++)
+        if (unwind_stack_word((const uint64_t *)start->sp + segment->distance[i]) != segment->value[i])
+            return false;
+    return verify(thread, segment->base, 0, &held);
 }
 
 /* The memo of the stack, if its segment is known and still leads to the spine. */
 static inline uint32_t segment_find(struct unwind_reuse *thread, const struct unwind_start *start)
 {
-    const struct segment *segment = segment_of(thread, start->pc, start->sp);
-    uint32_t held;
+    const struct segment *segment = segments_of(thread, start->pc, start->sp);
 
-    if (segment->pc != start->pc || segment->sp != start->sp || (segment->live && segment->fp != start->fp)
-        || segment->base >= thread->count || !thread->rooted)
-        return 0;
-    const struct frame *base = &thread->frames[segment->base];
-    if (base->hash != segment->base_hash || base->sp != segment->sp + (uint64_t)segment->base_distance * 8
-        || (base->live && base->fp != segment->base_fp))
-        return 0;
-    for (uint32_t i = 0; i < segment->count; i++)
-        if (unwind_stack_word((const uint64_t *)start->sp + segment->distance[i]) != segment->value[i])
-            return 0;
-    if (!verify(thread, segment->base, 0, &held))
-        return 0;
-    return segment->memo;
+    for (uint32_t way = 0; way < SEGMENT_WAYS; way++)
+        if (segment_holds(thread, &segment[way], start))
+            return thread->rooted ? segment[way].memo : 0;
+    return 0;
 }
 
 static void segment_store(struct unwind_reuse *thread, uint32_t memo)
@@ -201,8 +211,12 @@ static void segment_store(struct unwind_reuse *thread, uint32_t memo)
         segment.distance[i] = (uint16_t)distance;
         segment.value[i] = word->value;
     }
-    *segment_of(thread, segment.pc, segment.sp) = segment;
-    thread->segments_used = true;
+    struct segment *set = segments_of(thread, segment.pc, segment.sp);
+    uint32_t victim = thread->segments_stored++ % SEGMENT_WAYS;
+    for (uint32_t way = 0; way < SEGMENT_WAYS; way++)
+        if (set[way].memo == memo && set[way].sp == segment.sp)
+            victim = way;           /* the same stack, joined elsewhere */
+    set[victim] = segment;
 }
 
 /* ---- the spine ----------------------------------------------------------------------------------- */
@@ -446,31 +460,13 @@ static enum outcome walk_from(struct unwind_reuse *thread, const struct unwind_s
     return run(thread, walk);
 }
 
-void unwind_reuse_capture(struct unwind_reuse *thread, const struct unwind_start *start, struct unwind_result *result)
+/* The stack as such, when no memo is at hand.  Frames of the spine below `candidate` may still hold. */
+static __attribute__((noinline)) void capture_by_walk(struct unwind_reuse *thread, const struct unwind_start *start,
+                                                      uint32_t candidate, struct unwind_result *result)
 {
-    uint64_t generation = __atomic_load_n(&unwind_rules_generation, __ATOMIC_ACQUIRE);
-    uint32_t candidate = thread->count;
     struct walk walk;
 
-    if (__builtin_expect(thread->generation != generation, 0)) {
-        begin_generation(thread, generation);
-        candidate = 0;
-    }
-    if (candidate > 0) {
-        const struct frame *top = &thread->frames[candidate - 1];
-        uint32_t held;
-        if (top->sp == start->sp && thread->pcs[candidate - 1] == start->pc && (!top->live || top->fp == start->fp)) {
-            if (!verify(thread, candidate - 1, first_of(candidate - 1), &held)) {
-                candidate = held + 1;
-            } else if (top->memo) {
-                result->memo = top->memo;
-                return;
-            }
-        }
-        result->memo = segment_find(thread, start);
-        if (result->memo)
-            return;
-    }
+    result->memo = 0;
     if (!unwind_stack_holds(&thread->stacks.known[thread->stacks.current], start->sp))
         unwind_stack_enter(&thread->stacks, start->sp);
     struct unwind_rules *rules = unwind_rules_current();
@@ -492,6 +488,31 @@ void unwind_reuse_capture(struct unwind_reuse *thread, const struct unwind_start
         join = drop_outermost(thread, join);
     thread->join = join;
     result_of_spine(thread, append(thread, join, walk.fresh_count), result);
+}
+
+void unwind_reuse_capture(struct unwind_reuse *thread, const struct unwind_start *start, struct unwind_result *result)
+{
+    uint64_t generation = __atomic_load_n(&unwind_rules_generation, __ATOMIC_ACQUIRE);
+
+    if (__builtin_expect(thread->generation != generation, 0))
+        begin_generation(thread, generation);
+    uint32_t candidate = thread->count;
+    if (__builtin_expect(candidate > 0, 1)) {
+        const struct frame *top = &thread->frames[candidate - 1];
+        uint32_t held;
+        if (top->sp == start->sp && thread->pcs[candidate - 1] == start->pc && (!top->live || top->fp == start->fp)) {
+            if (!verify(thread, candidate - 1, first_of(candidate - 1), &held)) {
+                candidate = held + 1;
+            } else if (top->memo) {
+                result->memo = top->memo;
+                return;
+            }
+        }
+        result->memo = segment_find(thread, start);
+        if (result->memo)
+            return;
+    }
+    capture_by_walk(thread, start, candidate, result);
 }
 
 void unwind_reuse_remember(struct unwind_reuse *thread, uint32_t memo)
