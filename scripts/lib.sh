@@ -12,7 +12,8 @@ packages_build=(gcc g++ make autoconf automake libtool pkg-config libc6-dev libu
 packages_demo=(python3 python3-pandas)
 packages_test=(check bats perl binutils python3 jq sqlite3 procps)
 packages_wanted=(valgrind python3-pandas python3-numpy git ripgrep redis-server redis-tools nodejs
-  default-jre-headless xz-utils mandoc file dwz patchelf libcap2-bin python3-yaml)
+  default-jre-headless xz-utils mandoc file dwz patchelf libcap2-bin python3-yaml
+  libjemalloc2 libtcmalloc-minimal4 libtcmalloc-minimal4t64 libmimalloc2.0 libmimalloc3)
 
 # Its name carries the version; to be asked for when python3 is installed.
 python_testsuite() { /usr/bin/python3 -c 'import sys; print("libpython%d.%d-testsuite" % sys.version_info[:2])'; }
@@ -71,13 +72,15 @@ install_needed() {
     apt_install "${need[@]}" || die "could not install: ${need[*]}"
 }
 
-# install_wanted PACKAGE...: the same, but a package that cannot be had is only said.
+# install_wanted PACKAGE...: the same, but what this release does not have is left out.
 install_wanted() {
     local -a need
     local package
     command -v dpkg-query >/dev/null || return 0
     mapfile -t need < <(missing "$@")
     ((${#need[@]})) && can_install "${need[@]}" || return 0
+    mapfile -t need < <(for package in "${need[@]}"; do apt-cache show "$package" >/dev/null 2>&1 && echo "$package"; done)
+    ((${#need[@]})) || return 0
     say "installing: ${need[*]}"
     apt_install "${need[@]}" 2>/dev/null && return 0
     for package in "${need[@]}"; do

@@ -4,12 +4,10 @@
 load helper
 load target
 
-# library NAME: its path, or a skip.
+# library NAME: sets preload to its path, or skips.
 library() {
-    local found
-    found=$(ldconfig -p | awk -v name="$1" '$1 == name { print $NF; exit }')
-    [[ -n $found ]] || skip "needs $1"
-    echo "$found"
+    preload=$(PATH=$PATH:/sbin:/usr/sbin ldconfig -p | awk -v name="$1" '$1 == name && !found { found = $NF } END { print found }')
+    [[ -n $preload ]] || skip "needs $1"
 }
 
 # falls PERCENT: of 78 MiB of garbage.
@@ -27,7 +25,7 @@ falls() {
 }
 
 @test "jemalloc: its purge returns the garbage" {
-    preload=$(library libjemalloc.so.2)
+    library libjemalloc.so.2
     begin target read 20000
     falls 80
     equal "lever" jemalloc "$(json lever trim.json)"
@@ -35,7 +33,7 @@ falls() {
 }
 
 @test "tcmalloc: its release returns the garbage" {
-    preload=$(library libtcmalloc_minimal.so.4)
+    library libtcmalloc_minimal.so.4
     begin target read 20000
     falls 80
     equal "lever" tcmalloc "$(json lever trim.json)"
@@ -43,7 +41,7 @@ falls() {
 }
 
 @test "mimalloc: what its collect returned is said" {
-    preload=$(library libmimalloc.so.2)
+    library libmimalloc.so.2
     begin target read 20000
     falls 0
     equal "lever" mimalloc "$(json lever trim.json)"
