@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "shim/merge.h"
 
-#include "contract/format.h"
 #include "shim/module.h"
+#include "shim/python_code.h"
 #include "freestanding/banned.h"
 
 static bool is_exact(const struct unwind_result *stack, uint32_t i)
@@ -10,35 +10,31 @@ static bool is_exact(const struct unwind_result *stack, uint32_t i)
     return stack->exact != NULL && (stack->exact[i / 64] >> (i % 64) & 1);
 }
 
-static void put(struct merge *merge, uint64_t code, uint32_t ref)
+static inline void put(struct merge *merge, uint64_t found, uint32_t instruction, uint32_t kind)
 {
     if (merge->count < MERGE_FRAMES)
-        merge->frame[merge->count++] = (struct merge_frame){code, ref};
+        merge->frame[merge->count++] = (struct merge_frame){found, instruction, kind};
 }
 
-static void put_native(struct merge *merge, const struct unwind_result *native, uint32_t i, void *scratch)
+static inline void put_native(struct merge *merge, const struct unwind_result *native, uint32_t i)
 {
-    bool exact = is_exact(native, i);
-    uint32_t module = module_find(native->pcs[i] - (exact ? 0 : 1), scratch);
-    put(merge, native->pcs[i], module | (uint32_t)(exact ? HMK_FRAME_SIGNAL : HMK_FRAME_NATIVE) << HMK_FRAME_KIND_SHIFT);
+    put(merge, native->pcs[i], 0, is_exact(native, i) ? HMK_FRAME_SIGNAL : HMK_FRAME_NATIVE);
 }
 
-/* The frames of a group stand together, leaf first. */
+/* The frames of a group stand together, leaf first; groups come from the root, so they are taken from the end. */
 static void put_group(struct merge *merge, uint32_t group)
 {
-    const struct python_stack *python = &merge->python;
-    uint32_t end = python->count;
-    while (end > 0 && python->frame[end - 1].group > group)
+    const struct python_frame *frame = merge->python.frame;
+    uint32_t end = merge->python.count;
+    while (end > 0 && frame[end - 1].group > group)
         end--;
-    for (uint32_t i = end; i > 0 && python->frame[i - 1].group == group; i--) {
-        uint32_t record = python_code_record(python->frame[i - 1].code);
-        if (record != UINT32_MAX)
-            put(merge, python->frame[i - 1].instruction,
-                record | (uint32_t)HMK_FRAME_PYTHON << HMK_FRAME_KIND_SHIFT);
-    }
+    for (; end > 0 && frame[end - 1].group == group; end--)
+        put(merge, frame[end - 1].code + python_code_salt(frame[end - 1].code), frame[end - 1].instruction,
+            HMK_FRAME_PYTHON);
+    merge->python.count = end;
 }
 
-static void by_anchor(struct merge *merge, const struct unwind_result *native, uint32_t groups, void *scratch)
+static void by_anchor(struct merge *merge, const struct unwind_result *native, uint32_t groups)
 {
     const uint64_t *anchor = merge->python.anchor;
     for (uint32_t i = 0; i < native->depth; i++) {
@@ -48,14 +44,14 @@ static void by_anchor(struct merge *merge, const struct unwind_result *native, u
             replaced = true;
         }
         if (!replaced)
-            put_native(merge, native, i, scratch);
+            put_native(merge, native, i);
     }
     while (groups > 0)      /* on another C stack than the one that was walked */
         put_group(merge, --groups);
 }
 
 /* Group k is the k-th activation of the loop, from the leaf. */
-static void by_loop(struct merge *merge, const struct unwind_result *native, uint32_t groups, void *scratch)
+static void by_loop(struct merge *merge, const struct unwind_result *native, uint32_t groups)
 {
     uint32_t loops = 0;
     for (uint32_t i = 0; i < native->depth; i++)
@@ -64,7 +60,7 @@ static void by_loop(struct merge *merge, const struct unwind_result *native, uin
         put_group(merge, --groups);
     for (uint32_t i = 0; i < native->depth; i++) {
         if (!python_is_loop(native->pcs[i] - 1)) {
-            put_native(merge, native, i, scratch);
+            put_native(merge, native, i);
             continue;
         }
         if (loops == groups)
@@ -74,7 +70,7 @@ static void by_loop(struct merge *merge, const struct unwind_result *native, uin
 }
 
 /* Nothing tells where they belong: the Python frames, then what was called after the last of them as far as that shows. */
-static void by_order(struct merge *merge, const struct unwind_result *native, uint32_t groups, void *scratch)
+static void by_order(struct merge *merge, const struct unwind_result *native, uint32_t groups)
 {
     uint32_t first = 0;
     for (uint32_t i = 0; i < native->depth; i++)
@@ -83,11 +79,11 @@ static void by_order(struct merge *merge, const struct unwind_result *native, ui
     while (groups > 0)
         put_group(merge, --groups);
     for (uint32_t i = first; i < native->depth; i++)
-        put_native(merge, native, i, scratch);
+        put_native(merge, native, i);
     merge->flags |= UNWIND_GUESSED;
 }
 
-void merge_frames(struct merge *merge, const struct unwind_result *native, bool places, void *scratch)
+void merge_frames(struct merge *merge, const struct unwind_result *native, bool places)
 {
     merge->count = 0;
     merge->flags = 0;
@@ -99,9 +95,29 @@ void merge_frames(struct merge *merge, const struct unwind_result *native, bool 
     if (merge->python.count > 0 && merge->python.frame[merge->python.count - 1].group >= groups)
         put_group(merge, groups);
     if (merge->python.anchored && places)
-        by_anchor(merge, native, groups, scratch);
+        by_anchor(merge, native, groups);
     else if (!merge->python.anchored)
-        by_loop(merge, native, groups, scratch);
+        by_loop(merge, native, groups);
     else
-        by_order(merge, native, groups, scratch);
+        by_order(merge, native, groups);
+}
+
+static uint32_t resolve(const struct merge_frame *frame, void *scratch)
+{
+    if (frame->kind != HMK_FRAME_PYTHON)
+        return module_find(frame->found - (frame->kind == HMK_FRAME_NATIVE), scratch) |
+               frame->kind << HMK_FRAME_KIND_SHIFT;
+    uint32_t record = python_code_record(frame->found & PYTHON_CODE_ADDRESS);
+    return record == UINT32_MAX ? UINT32_MAX : record | frame->kind << HMK_FRAME_KIND_SHIFT;
+}
+
+void merge_resolve(struct merge *merge, void *scratch)
+{
+    uint32_t i = 0;
+    while (i < merge->count && i < merge->last_count && merge->frame[i].found == merge->last[i].found &&
+           merge->frame[i].instruction == merge->last[i].instruction && merge->frame[i].kind == merge->last[i].kind)
+        i++;
+    merge->common = i;
+    for (; i < merge->count; i++)
+        merge->ref[i] = resolve(&merge->frame[i], scratch);
 }

@@ -8,13 +8,17 @@
  * by name: distributions split the loop into nameless sections.
  */
 
+#include "contract/format.h"
 #include "shim/python.h"
 #include "shim/unwind.h"
 #include <stdint.h>
 
-struct merge_frame {            /* as struct hmk_frame, without its parent */
-    uint64_t code;
-    uint32_t ref;
+/* A frame as it was found: the return address of a native one; the code object, with its salt, and the instruction of a Python
+ * one.  What it is in the recording is looked up only for frames that differ from the thread's last stack. */
+struct merge_frame {
+    uint64_t found;
+    uint32_t instruction;
+    uint32_t kind;              /* enum hmk_frame_kind */
 };
 #define MERGE_FRAMES (UNWIND_DEPTH_LIMIT + PYTHON_FRAMES)
 
@@ -28,9 +32,18 @@ struct merge {
     struct merge_frame last[MERGE_FRAMES];
     uint32_t last_node[MERGE_FRAMES];
     uint32_t last_count;
+    uint32_t ref[MERGE_FRAMES];                 /* of frame[common ...], by merge_resolve */
+    uint32_t common;
 };
 
-/* `places`: merge->sps is known.  scratch as for module_find, which is asked; so no lock of ours is held. */
-void merge_frames(struct merge *merge, const struct unwind_result *native, bool places, void *scratch);
+/* `places`: merge->sps is known. */
+void merge_frames(struct merge *merge, const struct unwind_result *native, bool places);
+/* Finds what is common with the last stack, and the refs of the rest.  May take the loader's lock (scratch as for module_find), so no
+ * lock of ours is held. */
+void merge_resolve(struct merge *merge, void *scratch);
+static inline uint64_t merge_code(const struct merge_frame *frame)
+{
+    return frame->kind == HMK_FRAME_PYTHON ? frame->instruction : frame->found;
+}
 
 #endif

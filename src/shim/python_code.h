@@ -13,6 +13,7 @@ void python_code_init(const struct python_layout *layout, void *code_type);
 /* Changes when a recorded code object near this address was freed. */
 #define PYTHON_SALTS 1024u
 extern uint32_t python_code_salts[PYTHON_SALTS];
+#define PYTHON_CODE_ADDRESS ((UINT64_C(1) << 48) - 1)
 static inline uint64_t python_code_salt(uint64_t code)
 {
     return (uint64_t)python_code_salts[code >> 4 & (PYTHON_SALTS - 1)] << 48;

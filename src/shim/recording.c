@@ -15,6 +15,7 @@
 #include "freestanding/sys.h"
 #include "freestanding/text.h"
 #include "shim/recording_parts.h"
+#include "shim/shield.h"
 #include <fcntl.h>
 #include <string.h>
 #include "freestanding/banned.h"
@@ -68,7 +69,6 @@ struct recording_extent recording_first_extent;
 
 static _Thread_local char thread_mark;  /* its address names the thread */
 static uintptr_t lock_owner;            /* 0: free */
-static uint64_t lock_signals;           /* of the owner */
 static bool lock_lost;
 
 static void pause_briefly(void)
@@ -116,21 +116,17 @@ static bool lock_acquire(void)
 
 static bool lock_take(void)
 {
-    uint64_t signals;
-    sys_block_signals(&signals);
-    if (lock_acquire()) {
-        lock_signals = signals;
+    shield_raise();
+    if (lock_acquire())
         return true;
-    }
-    sys_restore_signals(&signals);
+    shield_lower();
     return false;
 }
 
 static void lock_release(void)
 {
-    uint64_t signals = lock_signals;
     __atomic_store_n(&lock_owner, 0, __ATOMIC_RELEASE);
-    sys_restore_signals(&signals);
+    shield_lower();
 }
 
 void recording_reset_lock(void)

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "shim/spin.h"
 
+#include "freestanding/sys.h"
 #include "freestanding/banned.h"
 
 /* Waiting ends in naps: a real-time thread that only yields would never let a holder of lower priority run. */
 void spin_lock(struct spin *lock)
 {
-    uint64_t signals;
-    sys_block_signals(&signals);
+    shield_raise();
     for (unsigned round = 0; __atomic_exchange_n(&lock->held, 1, __ATOMIC_ACQUIRE) != 0; round++) {
         if (round > 256)
             sys_nap(20);
@@ -20,5 +20,4 @@ void spin_lock(struct spin *lock)
             __asm__ volatile("yield");
 #endif
     }
-    lock->signals = signals;
 }

@@ -8,34 +8,29 @@
  * forks in the middle.  An owner that did not survive another thread's fork is cleared by spin_reset.
  */
 
-#include "freestanding/sys.h"
+#include "shim/shield.h"
 #include <stdbool.h>
 #include <stdint.h>
 
 struct spin {
     uint32_t held;
-    uint64_t signals;       /* the holder's mask before; belongs to the holder */
 };
 
 void spin_lock(struct spin *lock);
 
 static inline bool spin_try(struct spin *lock)
 {
-    uint64_t signals;
-    sys_block_signals(&signals);
-    if (__atomic_exchange_n(&lock->held, 1, __ATOMIC_ACQUIRE) == 0) {
-        lock->signals = signals;
+    shield_raise();
+    if (__atomic_exchange_n(&lock->held, 1, __ATOMIC_ACQUIRE) == 0)
         return true;
-    }
-    sys_restore_signals(&signals);
+    shield_lower();
     return false;
 }
 
 static inline void spin_unlock(struct spin *lock)
 {
-    uint64_t signals = lock->signals;
     __atomic_store_n(&lock->held, 0, __ATOMIC_RELEASE);
-    sys_restore_signals(&signals);
+    shield_lower();
 }
 
 static inline void spin_reset(struct spin *lock)

@@ -8,6 +8,7 @@
 #include "shim/python.h"
 #include "shim/recording.h"
 #include "shim/sampling.h"
+#include "shim/shield.h"
 #include "shim/spin.h"
 #include "shim/thread.h"
 #include "shim/unwind.h"
@@ -30,7 +31,10 @@ static uint64_t by_hash_used;
  * sees the one without the other. */
 struct node_table {
     uint64_t mask;
-    uint32_t id[];
+    struct {
+        uint32_t id;
+        uint32_t tag;       /* other bits of the hash: they spare most looks at the frames, which are far away */
+    } slot[];
 };
 static struct node_table *nodes;
 static uint64_t node_used;
@@ -50,7 +54,7 @@ static inline uint64_t mix(uint64_t a, uint64_t b)
 
 static struct node_table *new_node_table(uint64_t slots)
 {
-    struct node_table *table = sys_map_anonymous(sizeof *table + slots * sizeof table->id[0]);
+    struct node_table *table = sys_map_anonymous(sizeof *table + slots * sizeof table->slot[0]);
     if (table != NULL)
         table->mask = slots - 1;
     return table;
@@ -143,11 +147,13 @@ static inline uint64_t node_hash(uint32_t parent, uint64_t code, uint32_t ref)
 }
 
 /* Where the node is, or the free slot for it. */
-static uint64_t node_slot(const struct node_table *table, const struct hmk_frame *wanted)
+static uint64_t node_slot(const struct node_table *table, const struct hmk_frame *wanted, uint64_t hash)
 {
-    uint64_t at = node_hash(wanted->parent, wanted->code, wanted->ref) & table->mask;
-    for (; table->id[at] != 0; at = (at + 1) & table->mask) {
-        const struct hmk_frame *frame = recording_at(HMK_FRAMES, table->id[at]);
+    uint64_t at = hash & table->mask;
+    for (; table->slot[at].id != 0; at = (at + 1) & table->mask) {
+        if (table->slot[at].tag != (uint32_t)(hash >> 32))
+            continue;
+        const struct hmk_frame *frame = recording_at(HMK_FRAMES, table->slot[at].id);
         if (frame->code == wanted->code && frame->parent == wanted->parent && frame->ref == wanted->ref)
             break;
     }
@@ -156,14 +162,20 @@ static uint64_t node_slot(const struct node_table *table, const struct hmk_frame
 
 static bool grow_nodes(void)
 {
-    struct node_table *old = nodes, *larger = new_node_table((old->mask + 1) * 4);
+    struct node_table *old = nodes, *larger = new_node_table((old->mask + 1) * (old->mask < 65536 ? 4 : 2));
     if (larger == NULL)
         return false;
-    for (uint64_t i = 0; i <= old->mask; i++)
-        if (old->id[i] != 0)
-            larger->id[node_slot(larger, recording_at(HMK_FRAMES, old->id[i]))] = old->id[i];
+    for (uint64_t i = 0; i <= old->mask; i++) {
+        if (old->slot[i].id == 0)
+            continue;
+        const struct hmk_frame *frame = recording_at(HMK_FRAMES, old->slot[i].id);
+        uint64_t at = node_hash(frame->parent, frame->code, frame->ref) & larger->mask;
+        while (larger->slot[at].id != 0)
+            at = (at + 1) & larger->mask;
+        larger->slot[at] = old->slot[i];
+    }
     __atomic_store_n(&nodes, larger, __ATOMIC_RELEASE);
-    sys_unmap(old, sizeof *old + (old->mask + 1) * sizeof old->id[0]);
+    sys_unmap(old, sizeof *old + (old->mask + 1) * sizeof old->slot[0]);
     return true;
 }
 
@@ -171,17 +183,18 @@ static bool grow_nodes(void)
 static uint32_t node_of(uint32_t parent, uint64_t code, uint32_t ref)
 {
     struct hmk_frame frame = {.code = code, .parent = parent, .ref = ref};
-    uint64_t at = node_slot(nodes, &frame);
-    if (nodes->id[at] != 0)
-        return nodes->id[at];
-    if (node_used * 2 > nodes->mask && grow_nodes())
-        at = node_slot(nodes, &frame);
+    uint64_t hash = node_hash(parent, code, ref), at = node_slot(nodes, &frame, hash);
+    if (nodes->slot[at].id != 0)
+        return nodes->slot[at].id;
+    if (node_used * 3 > nodes->mask * 2 && grow_nodes())
+        at = node_slot(nodes, &frame, hash);
     else if (node_used >= nodes->mask)
         return 0;
     uint64_t node = recording_append(HMK_FRAMES, &frame);
     if (node == RECORDING_NONE || node > UINT32_MAX)
         return 0;
-    nodes->id[at] = (uint32_t)node;
+    nodes->slot[at].tag = (uint32_t)(hash >> 32);
+    nodes->slot[at].id = (uint32_t)node;
     node_used++;
     return (uint32_t)node;
 }
@@ -310,13 +323,11 @@ static uint32_t native_part(uint64_t hash)
 /* The leaf's node; 0: no room.  Lock held. */
 static uint32_t node_of_merged(struct merge *merge)
 {
-    uint32_t node = 0, i = 0;
-    while (i < merge->count && i < merge->last_count && merge->frame[i].code == merge->last[i].code &&
-           merge->frame[i].ref == merge->last[i].ref)
-        node = merge->last_node[i++];
-    merge->last_count = i;
-    for (; i < merge->count; i++) {
-        node = node_of(node, merge->frame[i].code, merge->frame[i].ref);
+    uint32_t i = merge->common, node = i > 0 ? merge->last_node[i - 1] : 0;
+    for (merge->last_count = i; i < merge->count; i++) {
+        /* A code object for which there was no room is left out. */
+        if (merge->ref[i] != UINT32_MAX)
+            node = node_of(node, merge_code(&merge->frame[i]), merge->ref[i]);
         if (node == 0)
             return 0;
         merge->last[i] = merge->frame[i];
@@ -351,9 +362,12 @@ __attribute__((cold, noinline)) static uint32_t intern_python(struct thread *thr
     bool places = unwind_capture_places(thread->unwind_whole, start, &native, merge->sps);
     if (native.depth == 0)
         return HMK_SITE_BEFORE;
-    merge_frames(merge, &native, places, (unsigned char *)thread->scratch + SCRATCH_MODULE);
+    shield_raise();     /* one for all the locks below */
+    merge_frames(merge, &native, places);
+    merge_resolve(merge, (unsigned char *)thread->scratch + SCRATCH_MODULE);
     native.flags |= merge->flags;
     uint32_t site = intern_merged(merge, hash, now, flags_of(&native, kind));
+    shield_lower();
     if (site == HMK_SITE_LOST)
         __atomic_add_fetch(&recording_live->lost_sites, 1, __ATOMIC_RELAXED);
     return site;

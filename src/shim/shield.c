@@ -1,0 +1,4 @@
+/* SPDX-License-Identifier: MIT */
+#include "shim/shield.h"
+
+_Thread_local struct shield shield_self;
