@@ -477,20 +477,24 @@ void blockmap_each_live(void (*visit)(uintptr_t block, const struct blockmap_blo
         visit_leaf(leaf, leaf->base, leaf->base + BLOCKMAP_LEAF_BYTES, visit_as_block, &each);
 }
 
-bool blockmap_touched(uintptr_t from, uintptr_t to)
+bool blockmap_used(uintptr_t from, uintptr_t to)
 {
     const struct blockmap_leaf *leaf = blockmap_leaf_of(from);
     if (!leaf)
         return false;
-    uintptr_t leaf_end = leaf->base + BLOCKMAP_LEAF_BYTES;
-    if (to > leaf_end)
-        to = leaf_end;
+    if (to > leaf->base + BLOCKMAP_LEAF_BYTES)
+        to = leaf->base + BLOCKMAP_LEAF_BYTES;
     struct touched touched = { .start = NULL };
-    const uint32_t *end = leaf->cell + ((size_t)(to - leaf->base) >> blockmap.shift);
-    size_t step = sys_page_bytes() / sizeof(uint32_t);
-    for (const uint32_t *cell = &leaf->cell[blockmap_cell_index(from, blockmap.shift)]; cell < end; cell += step)
-        if (is_touched(&touched, cell, &leaf->cell[leaf_cells()]))
+    for (size_t page = blockmap_page_index(from); page <= blockmap_page_index(to - 1); page++) {
+        if (leaf->page_record[page])
             return true;
+        size_t cell = page * (PAGE >> blockmap.shift);
+        if (!is_touched(&touched, &leaf->cell[cell], &leaf->cell[leaf_cells()]))
+            continue;
+        for (size_t i = 0; i < PAGE >> blockmap.shift; i++)
+            if (leaf->cell[cell + i])
+                return true;
+    }
     return false;
 }
 

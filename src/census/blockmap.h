@@ -248,8 +248,8 @@ static inline uint32_t blockmap_word(uintptr_t address)
     return record ? record & ~BLOCKMAP_BUSY : leaf->cell[blockmap_cell_index(address, blockmap.shift)];
 }
 
-/* Whether any cell of [from, to), which lies in one leaf, was ever written (to the page of cells). */
-bool blockmap_touched(uintptr_t from, uintptr_t to);
+/* Whether the map knows of any block that is or was in [from, to), up to the end of the first leaf. */
+bool blockmap_used(uintptr_t from, uintptr_t to);
 
 /* As blockmap_each_live, but of blocks that start in [from, to), in address order. */
 void blockmap_each_live_in(uintptr_t from, uintptr_t to,

@@ -13,9 +13,7 @@
 
 void causes_begin(struct causes *causes, const struct extent *extent)
 {
-    causes->extent = extent;
-    causes->page = 0;
-    memset(causes->pending, 0, sizeof(causes->pending));
+    *causes = (struct causes){ .extent = extent };
 }
 
 static size_t page_index(const struct causes *causes, uintptr_t address)

@@ -125,32 +125,56 @@ static void add_causes(struct taking *taking, const struct causes *causes)
     taking->causes_bytes += causes->metadata_bytes;
 }
 
+/* What the scan has found so far, to tell one extent's part. */
+static struct hmk_census_arena running_totals(const struct taking *taking)
+{
+    const struct hmk_census *census = taking->census;
+    const struct pass_map *pass = &taking->pass;
+    return (struct hmk_census_arena){
+        .live_bytes = pass->live_resident_bytes + pass->slack_resident_bytes,
+        .held_bytes = pass->held_bytes - census->metadata_bytes,
+        .forecast_bytes = census->forecast_walk_bytes,
+        .cached_bytes = census->held_bytes[HMK_CAUSE_CACHED],
+        .stuck_bytes = census->held_bytes[HMK_CAUSE_STUCK_TOP],
+    };
+}
+
+static void add_to_arena(struct taking *taking, const struct extent *extent, const struct hmk_census_arena *before)
+{
+    struct hmk_census_arena after = running_totals(taking);
+    uint32_t number = extent->arena < HMK_CENSUS_ARENAS ? extent->arena : HMK_CENSUS_ARENAS - 1;
+    struct hmk_census_arena *arena = &taking->census->arena[number];
+    arena->resident_bytes += extent->resident_pages * sys_page_bytes();
+    arena->live_bytes += after.live_bytes - before->live_bytes;
+    arena->held_bytes += after.held_bytes - before->held_bytes;
+    arena->forecast_bytes += after.forecast_bytes - before->forecast_bytes;
+    arena->cached_bytes += after.cached_bytes - before->cached_bytes;
+    arena->stuck_bytes += after.stuck_bytes - before->stuck_bytes;
+    arena->heaps++;
+}
+
 static void scan_extent(struct taking *taking, struct extent *extent)
 {
     struct hmk_census *census = taking->census;
     struct gaps *gaps = &taking->gaps;
-    memset(gaps->by_map.held_bytes, 0, sizeof(gaps->by_map.held_bytes));
-    memset(gaps->by_chunks.held_bytes, 0, sizeof(gaps->by_chunks.held_bytes));
-    gaps->by_map.metadata_bytes = gaps->by_chunks.metadata_bytes = 0;
+    struct hmk_census_arena before = running_totals(taking);
     uint64_t live_before = taking->pass.live_chunk_bytes;
     gaps_begin(gaps, extent);
     pass_map_scan(&taking->pass, extent, gaps);
     gaps_end(gaps);
+    const struct causes *causes = gaps->rejected ? &gaps->by_map : &gaps->by_chunks;
     if (extent->kind == EXTENT_BREAK)
         pins_rank_top(&taking->pins, &taking->pass, extent, gaps);
-    census->forecast_map_bytes += causes_forecast(&gaps->by_map);
-    if (gaps->rejected) {
+    if (gaps->rejected)
         taking->all_walked = false;
-        census->forecast_walk_bytes += causes_forecast(&gaps->by_map);
-        add_causes(taking, &gaps->by_map);
-        return;
-    }
-    census->forecast_walk_bytes += causes_forecast(&gaps->by_chunks);
-    add_causes(taking, &gaps->by_chunks);
+    census->forecast_map_bytes += causes_forecast(taking->request->sampled ? causes : &gaps->by_map);
+    census->forecast_walk_bytes += causes_forecast(causes);
+    add_causes(taking, causes);
     taking->result->uordblks += gaps->in_use_bytes + taking->pass.live_chunk_bytes - live_before;
     taking->result->cached_bytes += gaps->cached_bytes;
     if (extent->kind == EXTENT_BREAK && gaps->top)
         census->trim_threshold_bytes = extent->end - gaps->top;
+    add_to_arena(taking, extent, &before);
 }
 
 static void scan_heap(struct taking *taking)
@@ -161,8 +185,6 @@ static void scan_heap(struct taking *taking)
     for (size_t i = 0; i < taking->extents.count; i++)
         scan_extent(taking, &taking->extents.list[i]);
     pins_rank_pages(&taking->pins);
-    taking->result->pins = taking->pins.pin;
-    taking->result->pin_count = taking->pins.pin_count;
     census->live_bytes += pass->live_resident_bytes;
     census->slack_bytes += pass->slack_resident_bytes;
     census->nonresident_live_bytes += pass->nonresident_live_bytes;
@@ -177,8 +199,25 @@ static void scan_heap(struct taking *taking)
     census->heap_count = (uint32_t)taking->extents.count;
     if (taking->all_walked)
         census->flags |= HMK_CENSUS_WALKED;
-    if (blockmap.foreign)
+    if (blockmap.foreign) {
         census->flags |= HMK_CENSUS_NO_CHUNKS;
+        census->forecast_map_bytes = census->held_bytes[HMK_CAUSE_FOREIGN];
+    }
+}
+
+/* In sampled mode a block that the map does not know is most likely live.  Who owned what is then unknown: cells
+ * of old blocks shine through below blocks that were passed over. */
+static void forget_sites(struct taking *taking)
+{
+    struct hmk_census *census = taking->census;
+    census->flags |= HMK_CENSUS_SAMPLED;
+    census->live_bytes += census->held_bytes[HMK_CAUSE_UNKNOWN];
+    census->heap_held_bytes -= census->held_bytes[HMK_CAUSE_UNKNOWN];
+    census->held_bytes[HMK_CAUSE_UNKNOWN] = 0;
+    census->held_page_bytes = census->heap_held_bytes - census->held_bytes[HMK_CAUSE_PARTIAL];
+    census->would_map_bytes = 0;
+    taking->pins.pin_count = 0;
+    memset(taking->pass.tally, 0, taking->pass.sites * sizeof(struct tally));
 }
 
 /* ---- the whole ------------------------------------------------------------------------------------ */
@@ -208,6 +247,7 @@ static bool prepare(struct taking *taking)
     collect_chunks(taking);
     taking->gaps.peek = blockmap.foreign ? NULL : &taking->peek;
     taking->gaps.extents = &taking->extents;
+    taking->gaps.sampled = request->sampled;
     taking->gaps.tcache_key = request->tcache_key;
     taking->gaps.top_granule = request->top_granule ? request->top_granule : sys_page_bytes();
     return extents_fill(&taking->extents, &taking->areas, scratch);
@@ -234,23 +274,43 @@ static bool fill_ledger(struct taking *taking)
     return ledger_fill(&ledger, taking->scratch);
 }
 
+static uint64_t row_weight(const struct taking *taking, uint32_t site)
+{
+    const struct tally *tally = &taking->pass.tally[site];
+    return tally->live_bytes + tally->live_blocks + tally->held_bytes + tally->share_bytes +
+        taking->mapped_by_site[site];
+}
+
+/* The least weight of which no more than the greatest number of rows have so much: a power of two, or 1. */
+static uint64_t least_weight(const struct taking *taking)
+{
+    uint32_t sites_of[64] = { 0 }, count = 0;
+    for (uint32_t i = 0; i < taking->pass.sites; i++) {
+        uint64_t weight = row_weight(taking, i);
+        if (weight)
+            sites_of[63 - __builtin_clzll(weight)]++;
+    }
+    unsigned bits = 64;
+    while (bits > 0 && count + sites_of[bits - 1] <= CENSUS_ROWS_MOST)
+        count += sites_of[--bits];
+    return bits == 64 ? UINT64_MAX : UINT64_C(1) << bits;
+}
+
 static bool fill_rows(struct taking *taking)
 {
     struct pass_map *pass = &taking->pass;
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < pass->sites; i++) {
-        const struct tally *tally = &pass->tally[i];
-        count += tally->live_blocks || tally->held_bytes || tally->share_bytes || taking->mapped_by_site[i];
-    }
-    struct hmk_census_row *rows = scratch_alloc(taking->scratch, count * sizeof(*rows));
+    uint64_t least = least_weight(taking);
+    struct hmk_census_row *rows = scratch_alloc(taking->scratch, CENSUS_ROWS_MOST * sizeof(*rows));
     if (!rows)
         return false;
-    uint32_t at = 0;
-    for (uint32_t i = 0; i < pass->sites && at < count; i++) {
+    uint32_t count = 0;
+    if (least > 1)
+        taking->census->flags |= HMK_CENSUS_ROWS_CUT;
+    for (uint32_t i = 0; i < pass->sites; i++) {
         const struct tally *tally = &pass->tally[i];
-        if (!(tally->live_blocks || tally->held_bytes || tally->share_bytes || taking->mapped_by_site[i]))
+        if (row_weight(taking, i) < least)
             continue;
-        rows[at++] = (struct hmk_census_row){
+        rows[count++] = (struct hmk_census_row){
             .site = i,
             .live_bytes = tally->live_bytes,
             .live_blocks = tally->live_blocks,
@@ -262,12 +322,23 @@ static bool fill_rows(struct taking *taking)
         };
     }
     taking->result->rows = rows;
-    taking->result->row_count = at;
+    taking->result->row_count = count;
+    taking->result->pins = taking->pins.pin;
+    taking->result->pin_count = taking->pins.pin_count;
     return true;
 }
 
-/* All are to be 0.  0: the scan against the recorder's counters; 1: the causes and the metadata against the resident bytes
- * in no live block; 3: missed frees; 4: held bytes by site against the same; 5: the heap's columns against its resident pages. */
+static uint64_t ledger_sum(const struct hmk_census *census)
+{
+    uint64_t sum = census->live_bytes + census->slack_bytes + census->metadata_bytes + census->mapped_bytes +
+        census->file_bytes + census->shared_bytes + census->stack_bytes + census->self_bytes +
+        (uint64_t)census->unexplained_bytes;
+    for (unsigned i = 0; i < HMK_CAUSES; i++)
+        sum += census->held_bytes[i];
+    return sum;
+}
+
+/* struct hmk_census says what each is. */
 static void check_identities(struct taking *taking)
 {
     struct hmk_census *census = taking->census;
@@ -282,11 +353,17 @@ static void check_identities(struct taking *taking)
     census->identity[4] = (int64_t)pass->held_bytes - (int64_t)held_by_site;
     census->identity[5] = (int64_t)taking->extents.resident_bytes - (int64_t)(pass->live_resident_bytes +
         pass->slack_resident_bytes + pass->held_bytes);
+}
+
+static void judge(struct taking *taking)
+{
+    struct hmk_census *census = taking->census;
+    census->identity[2] = (int64_t)census->rss_bytes - (int64_t)ledger_sum(census);
     uint64_t change = census->live_after > census->live_before ? census->live_after - census->live_before :
         census->live_before - census->live_after;
-    if (change > census->live_before / 100 || pass->odd_blocks)
+    if (change > census->live_before / 100 || taking->pass.odd_blocks)
         census->flags |= HMK_CENSUS_MOVING;
-    if (census->identity[1] || census->identity[4] || census->identity[5])
+    if (census->identity[1] || census->identity[2] || census->identity[4] || census->identity[5])
         census->flags |= HMK_CENSUS_NOT_CLOSED;
 }
 
@@ -310,13 +387,16 @@ bool census_take(const struct census_request *request, struct census_result *res
     if (done) {
         scan_heap(taking);
         census->live_after = request->live_bytes ? request->live_bytes(request->context) : 0;
+        check_identities(taking);
+        if (request->sampled)
+            forget_sites(taking);
         done = fill_ledger(taking) && fill_rows(taking);
     }
     if (!done) {
         census_release(result);
         return false;
     }
-    check_identities(taking);
+    judge(taking);
     census->cost_ns = sys_monotonic_ns() - start;
     return true;
 }

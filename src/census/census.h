@@ -25,6 +25,7 @@ struct census_request {
     uint32_t label;                 /* copied into the record */
     uint32_t site_count;            /* ids in the block map are below this */
     bool alone;                     /* no other thread of the process can run meanwhile */
+    bool sampled;                   /* most live blocks are not in the block map */
     bool exact;                     /* the counters below are exact when nothing else runs: identity 0 can be checked */
     /* What the recorder counts as live now: bytes requested; called at the start and at the end. */
     uint64_t (*live_bytes)(void *context);
@@ -36,11 +37,12 @@ struct census_request {
     uint64_t stale_live;            /* blocks whose free was missed; identity 3 */
 };
 
+#define CENSUS_ROWS_MOST 8192u
 struct census_result {
     struct hmk_census census;       /* all but sequence, row_* and pin_*: places in the recording */
     const struct hmk_census_row *rows;
     const struct hmk_pin *pins;
-    uint32_t row_count, pin_count;
+    uint32_t row_count, pin_count;  /* rows: at most CENSUS_ROWS_MOST, those with the most bytes */
     /* Chunk bytes in use for the allocator (cached, unknown and its own structures included), mmapped chunks apart:
      * what mallinfo2 calls uordblks.  Valid with HMK_CENSUS_WALKED. */
     uint64_t uordblks;

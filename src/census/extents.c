@@ -138,15 +138,34 @@ static bool find_arena_heaps(struct extents *extents, const struct areas *areas,
     return true;
 }
 
+struct own_search {
+    uintptr_t address;
+    bool found;
+};
+
+static void search_own(uintptr_t start, size_t bytes, void *context)
+{
+    struct own_search *search = context;
+    if (search->address >= start && search->address - start < bytes)
+        search->found = true;
+}
+
+static bool is_own(uintptr_t address)
+{
+    struct own_search search = { .address = address };
+    sys_each_own(search_own, &search);
+    return search.found;
+}
+
 static bool find_foreign(struct extents *extents, const struct areas *areas)
 {
     for (size_t i = 0; i < areas->count; i++) {
         const struct area *area = &areas->list[i];
-        if (!may_hold_heaps(area) && !(area->flags & AREA_HEAP))
+        if ((!may_hold_heaps(area) && !(area->flags & AREA_HEAP)) || is_own(area->start))
             continue;
         bool has_cells = false;
         for (uintptr_t at = area->start; at < area->end && !has_cells; at = (at | (BLOCKMAP_LEAF_BYTES - 1)) + 1)
-            has_cells = blockmap_leaf_of(at) && blockmap_touched(at, area->end);
+            has_cells = blockmap_used(at, area->end);
         if (has_cells && !extents_add(extents, area->start, area->end, EXTENT_FOREIGN))
             return false;
     }

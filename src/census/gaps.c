@@ -45,9 +45,7 @@ static void by_map(struct gaps *gaps, const struct gap *gap)
         causes_add(causes, from, gaps->extent->head_end, ITEM_METADATA);
         from = gaps->extent->head_end;
     }
-    if (gaps->extent->kind == EXTENT_FOREIGN)
-        causes_add(causes, from, gap->to, ITEM_FREE);
-    else if (gap->after == 0 && gaps->extent->has_top && gaps->extent->kind != EXTENT_REGION)
+    if (gap->after == 0 && gaps->extent->has_top && gaps->extent->kind != EXTENT_REGION)
         add_end(gaps, causes, from, gap->to);
     else
         causes_add_run(causes, from, gap->to);
@@ -116,9 +114,9 @@ static enum item kind_of(struct gaps *gaps, uintptr_t chunk, uint64_t bytes)
 {
     if (is_cached(gaps, chunk))
         return ITEM_CACHED;
-    if (bytes <= FASTBIN_LARGEST && was_freed(chunk))
+    if (bytes <= FASTBIN_LARGEST && !gaps->sampled && was_freed(chunk))
         return ITEM_FREE;
-    return bytes == TCACHE_CHUNK_BYTES && !was_freed(chunk) ? ITEM_METADATA : ITEM_FOREIGN;
+    return bytes == TCACHE_CHUNK_BYTES && !gaps->sampled && !was_freed(chunk) ? ITEM_METADATA : ITEM_FOREIGN;
 }
 
 /* The last chunks of an extent: its top, or the fence that glibc left where an arena went on elsewhere. */
@@ -232,6 +230,8 @@ static void explain(struct gaps *gaps, const struct gap *gap)
 /* Headers lie too far apart for the processor to foresee; by the time a gap is explained they have arrived. */
 void gaps_add(struct gaps *gaps, const struct gap *gap)
 {
+    if (gaps->extent->kind == EXTENT_FOREIGN)
+        return;
     if (!gaps->peek || !gaps->peek->direct) {
         explain(gaps, gap);
         return;
@@ -244,6 +244,11 @@ void gaps_add(struct gaps *gaps, const struct gap *gap)
     gaps->queue[(gaps->oldest + gaps->queued++) % GAPS_AHEAD] = *gap;
     __builtin_prefetch((const void *)gap->from);
     __builtin_prefetch((const void *)gap->to);
+}
+
+void gaps_add_piece(struct gaps *gaps, uintptr_t from, uintptr_t to, bool was_owned)
+{
+    causes_add(&gaps->by_map, from, to, was_owned ? ITEM_FREE : ITEM_FOREIGN);
 }
 
 void gaps_end(struct gaps *gaps)

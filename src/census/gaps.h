@@ -31,6 +31,7 @@ struct gaps {
     const struct extents *extents;
     uint64_t tcache_key;            /* word that glibc leaves in cached chunks, 0: not known */
     uint64_t top_granule;
+    bool sampled;                   /* blocks in use may be missing from the map */
     /* of the current extent */
     struct extent *extent;
     struct causes by_map, by_chunks;
@@ -46,6 +47,8 @@ struct gaps {
 };
 
 void gaps_begin(struct gaps *gaps, struct extent *extent);
+/* Under an allocator whose chunks cannot be walked, pieces of gaps are told one by one instead, in address order. */
+void gaps_add_piece(struct gaps *gaps, uintptr_t from, uintptr_t to, bool was_owned);
 void gaps_add(struct gaps *gaps, const struct gap *gap);
 void gaps_end(struct gaps *gaps);
 

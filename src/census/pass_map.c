@@ -212,6 +212,8 @@ static void end_run(struct scan *scan, uintptr_t to)
     if (to <= from)
         return;
     scan->at = to;
+    if (scan->extent->kind == EXTENT_FOREIGN)
+        gaps_add_piece(scan->gaps, from, to, value != 0);
     if (from & mask || to - from <= mask) {
         uintptr_t end = (from | mask) + 1;
         hold_part(scan, from, end < to ? end : to, value);

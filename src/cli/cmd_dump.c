@@ -194,6 +194,16 @@ static void dump_event(struct dump *dump, const struct hmk_event *e)
 
 #define FIELD(field) printf(" %s=%" PRIu64, #field, (uint64_t)c->field)
 #define SIGNED_FIELD(field) printf(" %s=%" PRId64, #field, (int64_t)c->field)
+static void dump_census_arena(unsigned number, const struct hmk_census_arena *c)
+{
+    if (c->resident_bytes == 0)
+        return;
+    printf(" arena[%u]=", number);
+    printf("resident:%" PRIu64 ",live:%" PRIu64 ",held:%" PRIu64, c->resident_bytes, c->live_bytes, c->held_bytes);
+    printf(",forecast:%" PRIu64 ",cached:%" PRIu64 ",stuck:%" PRIu64 ",heaps:%" PRIu64, c->forecast_bytes,
+           c->cached_bytes, c->stuck_bytes, c->heaps);
+}
+
 static void dump_census(struct dump *dump, const struct hmk_census *c)
 {
     printf("sequence=%" PRIu32 " kind=%" PRIu32 " flags=0x%" PRIx32 " time_ns=%" PRIu64, c->sequence, c->kind, c->flags,
@@ -241,6 +251,8 @@ static void dump_census(struct dump *dump, const struct hmk_census *c)
     FIELD(live_before);
     FIELD(live_after);
     FIELD(trim_threshold_bytes);
+    for (unsigned i = 0; i < HMK_CENSUS_ARENAS; i++)
+        dump_census_arena(i, &c->arena[i]);
 }
 
 static void dump_census_row(const struct hmk_census_row *c)

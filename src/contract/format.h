@@ -383,7 +383,20 @@ enum hmk_census_flag {
     HMK_CENSUS_MOVING = 1u << 1,    /* the heap changed by more than 1 % under the scan */
     HMK_CENSUS_NOT_CLOSED = 1u << 2,/* an identity did not close: numbers marked unknown */
     HMK_CENSUS_NO_CHUNKS = 1u << 3, /* the allocator's chunks cannot be walked (not glibc) */
-    HMK_CENSUS_ROWS_CUT = 1u << 4   /* not all rows fitted */
+    HMK_CENSUS_ROWS_CUT = 1u << 4,  /* not all rows fitted; the largest ones are there */
+    HMK_CENSUS_SAMPLED = 1u << 5    /* most live blocks are not in the map: nothing is told by site, nor any pins */
+};
+
+/* Resident bytes of one arena; 0 is the main one.  The last place adds up all arenas that have no place of their own. */
+#define HMK_CENSUS_ARENAS 8u
+struct hmk_census_arena {
+    uint64_t resident_bytes;
+    uint64_t live_bytes;        /* with slack and headers */
+    uint64_t held_bytes;
+    uint64_t forecast_bytes;    /* the part of it that malloc_trim(0) returns */
+    uint64_t cached_bytes;      /* HMK_CAUSE_CACHED */
+    uint64_t stuck_bytes;       /* HMK_CAUSE_STUCK_TOP */
+    uint64_t heaps;
 };
 
 struct hmk_census {
@@ -416,11 +429,13 @@ struct hmk_census {
     uint64_t nonresident_live_bytes;
     uint32_t arena_count;       /* including the main one */
     uint32_t heap_count;
-    uint64_t forecast_map_bytes;   /* malloc_trim(0) by the block map alone */
+    uint64_t forecast_map_bytes;   /* malloc_trim(0) by the block map alone; with NO_CHUNKS an upper bound of any purge */
     uint64_t forecast_walk_bytes;  /* by the chunk walk */
     uint64_t would_map_bytes;   /* held bytes whose last owner was >= 128 KiB: not held with MALLOC_MMAP_THRESHOLD_=131072 */
-    /* identities, all to be 0; in bytes */
-    int64_t identity[6];
+    int64_t identity[6];        /* all to be 0, in bytes. 0: live blocks by the map against the recorder's counters; 1: causes
+                                 * and metadata against the resident heap in no live block; 2: the columns of the ledger against
+                                 * rss_bytes; 3: missed frees (blocks); 4: held bytes by site against the heap's; 5: live,
+                                 * slack and held bytes against the heap's resident pages */
     /* rows, sorted by nothing */
     uint64_t row_first;         /* record of HMK_CENSUS_ROWS */
     uint64_t row_count;
@@ -430,7 +445,8 @@ struct hmk_census {
     uint64_t pin_capacity;
     uint64_t live_before, live_after;   /* heap live bytes at the start and the end of the scan */
     uint64_t trim_threshold_bytes;      /* main top's size: what is kept although returnable */
-    uint8_t reserved[1024 - 464];
+    struct hmk_census_arena arena[HMK_CENSUS_ARENAS]; /* the first arena_count of them */
+    uint8_t reserved[1024 - 912];
 };
 
 struct hmk_census_row {
@@ -488,6 +504,7 @@ HMK_ASSERT_SIZE(struct hmk_cell_index, 8);
 HMK_ASSERT_SIZE(struct hmk_histogram, 512);
 HMK_ASSERT_SIZE(struct hmk_sample, 48);
 HMK_ASSERT_SIZE(struct hmk_event, 72);
+HMK_ASSERT_SIZE(struct hmk_census_arena, 56);
 HMK_ASSERT_SIZE(struct hmk_census, 1024);
 HMK_ASSERT_SIZE(struct hmk_census_row, 64);
 HMK_ASSERT_SIZE(struct hmk_pin, 64);

@@ -153,6 +153,7 @@ static bool take_and_store(enum hmk_census_kind kind, const char *label, struct 
         .label = label[0] != 0 ? recording_string(label, text_length(label)) : 0,
         .site_count = (uint32_t)recording_count(HMK_SITES),
         .alone = is_alone(),
+        .sampled = recording_live->sampled_from_ns != 0 || (recording_header->flags & HMK_FLAG_SAMPLED),
         .exact = recording_live->heap.threads_seen < 2 && recording_live->sampled_from_ns == 0,
         .live_bytes = live_now,
         .mappings = mappings_now,

@@ -152,6 +152,18 @@ static void check_sums(const struct census_result *result)
     }
     ck_assert_uint_eq(live, (uint64_t)live_bytes);
     ck_assert_uint_eq(held, census->heap_held_bytes + census->metadata_bytes);
+    struct hmk_census_arena sum = { 0 };
+    for (unsigned i = 0; i < HMK_CENSUS_ARENAS; i++) {
+        const struct hmk_census_arena *arena = &census->arena[i];
+        sum.live_bytes += arena->live_bytes;
+        sum.held_bytes += arena->held_bytes;
+        sum.forecast_bytes += arena->forecast_bytes;
+        sum.resident_bytes += arena->resident_bytes;
+    }
+    ck_assert_uint_eq(sum.held_bytes, census->heap_held_bytes);
+    ck_assert_uint_eq(sum.forecast_bytes, census->forecast_walk_bytes);
+    ck_assert_uint_eq(sum.resident_bytes, census->heap_resident_bytes);
+    ck_assert_uint_eq(sum.live_bytes + sum.held_bytes + census->metadata_bytes, census->heap_resident_bytes);
 }
 
 /* Takes a census, trims, and compares.  Returns the census for more. */
@@ -619,6 +631,139 @@ START_TEST(test_owners_and_pins)
 }
 END_TEST
 
+/* ---- other ways of running ------------------------------------------------------------------------- */
+
+/* One block in ten is in the map. */
+START_TEST(test_sampled)
+{
+    void *others[BLOCKS / 10];
+    uint64_t kept = 0;
+    for (size_t i = 0; i < BLOCKS; i++) {
+        size_t bytes = 200 + i % 1000;
+        blocks[i] = i % 10 ? memset(malloc(bytes), 1, bytes) : take(bytes, 5);
+    }
+    for (size_t i = 0; i < BLOCKS; i++) {
+        if (i / 50 % 8 == 0) {
+            kept += 200 + i % 1000;
+        } else if (i % 10) {
+            free(blocks[i]);
+            others[i / 10] = malloc(2000);  /* over cells of blocks that were freed, unseen */
+            free(others[i / 10]);
+        } else {
+            drop(blocks[i]);
+        }
+    }
+    struct census_request request = request_now();
+    struct census_result result;
+    request.sampled = true;
+    request.exact = false;
+    ck_assert(census_take(&request, &result));
+    const struct hmk_census *census = &result.census;
+    for (unsigned i = 0; i < 6; i++)
+        ck_assert_int_eq(census->identity[i], 0);
+    ck_assert_uint_eq(ledger_sum(census), census->rss_bytes);
+    ck_assert(within(census->live_bytes + census->slack_bytes, kept + BLOCKS / 8 * 16, 0.02, 0));
+    uint64_t forecast = census->forecast_walk_bytes, before = resident_now();
+    ck_assert(census->flags == (HMK_CENSUS_WALKED | HMK_CENSUS_SAMPLED));
+    census_release(&result);
+    malloc_trim(0);
+    uint64_t returned = before - resident_now();
+    ck_assert(returned > 40 * MIB);
+    ck_assert_msg(within(forecast, returned, 0.005, 65536), "forecast %.3f, returned %.3f", (double)forecast / MIB,
+                  (double)returned / MIB);
+}
+END_TEST
+
+/* A heap that is not glibc's: 8 MB of which the test knows each page. */
+START_TEST(test_foreign)
+{
+    enum { PAGES = 2048 };
+    blockmap_init(false);
+    char *memory = mmap(NULL, PAGES * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct blockmap_block dead;
+    for (size_t page = 0; page < PAGES; page++) {
+        char *at = memory + page * 4096;
+        if (page % 8 == 7)
+            continue;                                   /* never touched */
+        memset(at, 1, 4096);
+        if (page % 8 == 6)
+            continue;                                   /* never owned */
+        for (size_t i = 0; i < 16; i++) {
+            struct blockmap_birth birth;
+            blockmap_birth(at + i * 256, 250, page % 2 ? 5 : 6, &birth);
+            ck_assert(birth.stored && birth.usable == 256);
+            if (page % 8 < 4 || i)
+                ck_assert(blockmap_death(at + i * 256, 0, &dead));
+        }
+    }
+    live_bytes = PAGES / 8 * 2 * 250;
+    struct census_request request = request_now();
+    struct census_result result;
+    request.tcache_key = 0;
+    ck_assert(census_take(&request, &result));
+    const struct hmk_census *census = &result.census;
+    check_sums(&result);
+    ck_assert_uint_eq(census->held_bytes[HMK_CAUSE_FOREIGN], PAGES / 8 * 4 * 4096);
+    ck_assert_uint_eq(census->held_bytes[HMK_CAUSE_PARTIAL], PAGES / 8 * 2 * (4096 - 256));
+    ck_assert_uint_ge(census->held_bytes[HMK_CAUSE_UNKNOWN], PAGES / 8 * 4096);
+    ck_assert_uint_lt(census->held_bytes[HMK_CAUSE_UNKNOWN], PAGES / 8 * 4096 + 65536);
+    ck_assert_uint_eq(census->live_bytes, (uint64_t)live_bytes);
+    ck_assert_uint_eq(census->flags, HMK_CENSUS_NO_CHUNKS);
+    census_release(&result);
+}
+END_TEST
+
+static volatile bool churning = true;
+
+static void *churn_thread(void *argument)
+{
+    uint32_t state = (uint32_t)(uintptr_t)argument * 77 + 1;
+    static _Thread_local void *mine[2000];
+    while (churning) {
+        for (unsigned i = 0; i < 20000; i++) {
+            state = state * 1664525u + 1013904223u;
+            size_t at = (state >> 8) % 2000;
+            if (mine[at])
+                drop(mine[at]);
+            mine[at] = take((state >> 20) % 4000, 4 + state % 50);
+        }
+        /* Large ones at the end, so that heaps grow and shrink under the census. */
+        void *large[64];
+        for (unsigned i = 0; i < 64; i++)
+            large[i] = take(100000, 60);
+        for (unsigned i = 64; i-- > 0;)
+            drop(large[i]);
+        malloc_trim(0);
+    }
+    for (unsigned i = 0; i < 2000; i++)
+        if (mine[i])
+            drop(mine[i]);
+    return NULL;
+}
+
+START_TEST(test_beside_threads)
+{
+    pthread_t threads[4];
+    for (uintptr_t i = 0; i < 4; i++)
+        pthread_create(&threads[i], NULL, churn_thread, (void *)i);
+    for (unsigned i = 0; i < 200; i++) {
+        struct census_request request = request_now();
+        struct census_result result;
+        request.alone = request.exact = false;
+        ck_assert(census_take(&request, &result));
+        for (unsigned identity = 0; identity < 6; identity++)
+            if (result.census.identity[identity])
+                ck_abort_msg("identity %u is %lld", identity, (long long)result.census.identity[identity]);
+        ck_assert_uint_eq(ledger_sum(&result.census), result.census.rss_bytes);
+        census_release(&result);
+    }
+    churning = false;
+    for (unsigned i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    census_and_trim("after four threads", 5);
+}
+END_TEST
+
 static void set_up(void)
 {
     blockmap_init(true);
@@ -630,7 +775,8 @@ int main(void)
         test_top_pin, test_every_16th, test_every_256th, test_three_of_four, test_pins_beside_5000, test_sawtooth,
         test_dynamic_threshold, test_small_heap, test_mmapped, test_random_churn, test_four_arenas, test_stuck_top,
         test_never_touched, test_zero_pages, test_mappings, test_owners_and_pins, test_top_pin_40, test_top_pin_1032,
-        test_top_pin_1100, test_top_pin_5000, test_top_ladder, test_what_if,
+        test_top_pin_1100, test_top_pin_5000, test_top_ladder, test_what_if, test_sampled, test_foreign,
+        test_beside_threads,
     };
     Suite *suite = suite_create("census");
     TCase *real = tcase_create("real heap");
