@@ -133,6 +133,9 @@ const struct ledger *ledgers_newest(const struct ledgers *ledgers)
     return ledgers->count ? &ledgers->at[ledgers->count - 1] : NULL;
 }
 
+/* Below both, it is not worth a word. */
+#define MORE_HELD_BYTES (INT64_C(4) << 20)
+#define MORE_HELD_PART 10
 #define CURRENT_BYTES (UINT64_C(1) << 20)
 #define CURRENT_PART 20
 
@@ -143,6 +146,18 @@ const struct ledger *ledgers_current(const struct ledgers *ledgers, uint64_t rss
         return NULL;
     uint64_t apart = newest->rss_bytes > rss_bytes ? newest->rss_bytes - rss_bytes : rss_bytes - newest->rss_bytes;
     return apart <= CURRENT_BYTES || apart <= rss_bytes / CURRENT_PART ? newest : NULL;
+}
+
+const struct ledger *ledgers_more_held(const struct ledgers *ledgers)
+{
+    const struct ledger *newest = ledgers_newest(ledgers), *most = newest;
+    for (size_t i = 0; i < ledgers->count; i++)
+        if (ledgers->at[i].held_bytes > most->held_bytes)
+            most = &ledgers->at[i];
+    if (!most || most->held_bytes / 2 < newest->held_bytes || most->held_bytes < MORE_HELD_BYTES
+        || most->held_bytes < (int64_t)(most->rss_bytes / MORE_HELD_PART))
+        return NULL;
+    return most;
 }
 
 const struct ledger *ledgers_at_peak(const struct ledgers *ledgers)

@@ -93,6 +93,8 @@ void ledgers_free(struct ledgers *ledgers);
 const struct ledger *ledgers_newest(const struct ledgers *ledgers);
 /* The newest, when it still tells the state of a process whose RSS is now rss_bytes; else NULL. */
 const struct ledger *ledgers_current(const struct ledgers *ledgers, uint64_t rss_bytes);
+/* One that saw far more held than the newest did: an exit's census is often taken when everything is gone.  NULL: none. */
+const struct ledger *ledgers_more_held(const struct ledgers *ledgers);
 const struct ledger *ledgers_at_peak(const struct ledgers *ledgers);    /* of the highest RSS, when it was taken at one */
 
 #endif

@@ -113,7 +113,8 @@ void findings_sentence(struct strbuf *out, const struct report *report, const st
     }
     switch (finding->kind) {
     case VERDICT_NOTHING:
-        strbuf_put(out, "nothing wrong: little is held, and nothing grows to the end");
+        strbuf_put(out, report->life == REPORT_RUNNING ? "nothing wrong: little is held, and nothing keeps growing"
+                                                       : "nothing wrong at the end: little is held, and nothing grew to it");
         break;
     case VERDICT_IN_USE:
         strbuf_printf(out, "%s are in use, ", a);

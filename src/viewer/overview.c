@@ -21,6 +21,47 @@
 #define PIN_INDENT "                                       "
 #define LABEL_COLUMNS 20
 
+/* ---- words -------------------------------------------------------------------------------------- */
+
+static const struct {
+    enum ledger_part part;
+    const char *label;
+    const char *remark;
+} ledger_rows[] = {
+    { LEDGER_LIVE, "live, as requested", "" },
+    { LEDGER_SLACK, "live, rounding up", "and chunk headers" },
+    { LEDGER_RETURNABLE, "held, returnable", "whole pages; malloc_trim(0) returns them" },
+    { LEDGER_TOP, "held, top", "returnable, kept by the trim threshold" },
+    { LEDGER_PARTIAL, "held, partial", "free bytes on pages of live blocks" },
+    { LEDGER_EDGE, "held, edge", "whole pages at the edge of a free chunk" },
+    { LEDGER_CACHED, "held, cached", "freed blocks in the allocator's caches" },
+    { LEDGER_STUCK_TOP, "held, stuck top", "tops of thread arenas; never trimmed" },
+    { LEDGER_ARENA, "held, arena", "interpreter arenas that a live object keeps" },
+    { LEDGER_FOREIGN, "held, foreign", "another allocator's cache" },
+    { LEDGER_UNUSED, "held, never used", "resident, but no block was ever there" },
+    { LEDGER_METADATA, "allocator's own", "" },
+    { LEDGER_MAPPED, "mappings", "anonymous, by the program itself" },
+    { LEDGER_FILES, "files", "code and data of modules, mapped files" },
+    { LEDGER_SHARED, "shared memory", "" },
+    { LEDGER_STACKS, "stacks", "" },
+    { LEDGER_SELF, "heapmark itself", "" },
+    { LEDGER_UNEXPLAINED, "unexplained", "" },
+};
+
+static const char *ledger_moment(enum ledger_kind kind)
+{
+    switch (kind) {
+    case LEDGER_AT_EXIT: return "at exit";
+    case LEDGER_AT_REQUEST: return "at a request";
+    case LEDGER_AT_MARK: return "at a mark";
+    case LEDGER_BEFORE_TRIM: return "before a trim";
+    case LEDGER_AFTER_TRIM: return "after a trim";
+    case LEDGER_AT_PEAK: return "at an RSS peak";
+    case LEDGER_AT_DROP: return "after a large fall";
+    default: return "once";
+    }
+}
+
 /* ---- the first screen --------------------------------------------------------------------------- */
 
 static void put_title(struct strbuf *out, const struct sites_view *view, const char *title)
@@ -197,6 +238,37 @@ static void put_wrapped(struct strbuf *out, const char *label, const char *text,
     strbuf_char(out, '\n');
 }
 
+static size_t largest_held(const struct ledger *ledger)
+{
+    size_t largest = 0;
+    for (size_t i = 0; i < sizeof ledger_rows / sizeof *ledger_rows; i++) {
+        enum ledger_part part = ledger_rows[i].part;
+        bool held = part >= LEDGER_HELD_FIRST && part <= LEDGER_HELD_LAST;
+        if (held && (largest == 0 || ledger->part[part] > ledger->part[ledger_rows[largest].part]))
+            largest = i;
+    }
+    return largest;
+}
+
+/* The newest census may have come when all was over. */
+static void put_earlier(struct strbuf *out, const struct report *report, const struct sites_view *view)
+{
+    const struct ledger *ledger = ledgers_more_held(report->ledgers);
+    struct strbuf text = STRBUF_INIT;
+    char a[UNITS_BYTES], b[UNITS_BYTES], c[UNITS_BYTES], d[UNITS_BYTES];
+
+    if (!ledger)
+        return;
+    size_t row = largest_held(ledger);
+    strbuf_printf(&text, "%s in, %s: %s of %s were held, mostly %s: %s; a trim would have returned %s%s",
+                  units_duration(a, ledger->time_ns), ledger_moment(ledger->kind), units_size(b, ledger->held_bytes),
+                  units_size(c, (int64_t)ledger->rss_bytes), ledger_rows[row].label + strlen("held, "),
+                  ledger_rows[row].remark, ledger->walked ? "" : "up to ",
+                  units_size(d, (int64_t)ledger->forecast_bytes));
+    put_wrapped(out, "  earlier  ", text.text, view->options->width);
+    strbuf_free(&text);
+}
+
 static void put_findings(struct strbuf *out, const struct report *report, const struct sites_view *view)
 {
     const struct verdict *verdict = report->verdict;
@@ -212,6 +284,7 @@ static void put_findings(struct strbuf *out, const struct report *report, const 
         if (text.length)
             put_wrapped(out, "  to do    ", text.text, view->options->width);
     }
+    put_earlier(out, report, view);
     strbuf_free(&text);
 }
 
@@ -227,45 +300,6 @@ void overview_verdict(struct strbuf *out, const struct report *report, const str
 }
 
 /* ---- the ledger --------------------------------------------------------------------------------- */
-
-static const struct {
-    enum ledger_part part;
-    const char *label;
-    const char *remark;
-} ledger_rows[] = {
-    { LEDGER_LIVE, "live, as requested", "" },
-    { LEDGER_SLACK, "live, rounding up", "and chunk headers" },
-    { LEDGER_RETURNABLE, "held, returnable", "whole pages; malloc_trim(0) returns them" },
-    { LEDGER_TOP, "held, top", "returnable, kept by the trim threshold" },
-    { LEDGER_PARTIAL, "held, partial", "free bytes on pages of live blocks" },
-    { LEDGER_EDGE, "held, edge", "whole pages at the edge of a free chunk" },
-    { LEDGER_CACHED, "held, cached", "freed blocks in the allocator's caches" },
-    { LEDGER_STUCK_TOP, "held, stuck top", "tops of thread arenas; never trimmed" },
-    { LEDGER_ARENA, "held, arena", "interpreter arenas that a live object keeps" },
-    { LEDGER_FOREIGN, "held, foreign", "another allocator's cache" },
-    { LEDGER_UNUSED, "held, never used", "resident, but no block was ever there" },
-    { LEDGER_METADATA, "allocator's own", "" },
-    { LEDGER_MAPPED, "mappings", "anonymous, by the program itself" },
-    { LEDGER_FILES, "files", "code and data of modules, mapped files" },
-    { LEDGER_SHARED, "shared memory", "" },
-    { LEDGER_STACKS, "stacks", "" },
-    { LEDGER_SELF, "heapmark itself", "" },
-    { LEDGER_UNEXPLAINED, "unexplained", "" },
-};
-
-static const char *ledger_moment(enum ledger_kind kind)
-{
-    switch (kind) {
-    case LEDGER_AT_EXIT: return "at exit";
-    case LEDGER_AT_REQUEST: return "at a request";
-    case LEDGER_AT_MARK: return "at a mark";
-    case LEDGER_BEFORE_TRIM: return "before a trim";
-    case LEDGER_AFTER_TRIM: return "after a trim";
-    case LEDGER_AT_PEAK: return "at an RSS peak";
-    case LEDGER_AT_DROP: return "after a large fall";
-    default: return "once";
-    }
-}
 
 static void put_ledger_row(struct strbuf *out, const struct sites_view *view, size_t row, const struct ledger *ledger,
                            const struct ledger *peak)

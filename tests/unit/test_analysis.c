@@ -215,6 +215,34 @@ START_TEST(the_ledger_sums_to_rss)
 }
 END_TEST
 
+START_TEST(a_census_that_saw_more_held_is_found)
+{
+    struct synthetic s;
+    struct hmk_census earlier = { .sequence = 2, .kind = HMK_CENSUS_DROP, .time_ns = 1003 * SECOND,
+                                  .rss_bytes = (uint64_t)MIB(2000) };
+    synthetic_pinned(&s);
+    earlier.held_bytes[HMK_CAUSE_PARTIAL] = (uint64_t)MIB(1800);
+    synthetic_add(&s, HMK_CENSUSES, &earlier);
+    analyse(&s);
+    ck_assert_uint_eq(ledgers_newest(&ledgers)->time_ns, 10 * SECOND);
+    ck_assert_ptr_nonnull(ledgers_more_held(&ledgers));
+    ck_assert_int_eq(ledgers_more_held(&ledgers)->held_bytes, MIB(1800));
+    forget();
+
+    synthetic_pinned(&s);
+    earlier.held_bytes[HMK_CAUSE_PARTIAL] = (uint64_t)MIB(1000);
+    synthetic_add(&s, HMK_CENSUSES, &earlier);
+    analyse(&s);
+    ck_assert_ptr_null(ledgers_more_held(&ledgers));
+    forget();
+
+    synthetic_start(&s);
+    analyse(&s);
+    ck_assert_ptr_null(ledgers_more_held(&ledgers));
+    forget();
+}
+END_TEST
+
 /* ---- history ------------------------------------------------------------------------------------ */
 
 START_TEST(phases_nest_and_have_their_peaks)
@@ -550,6 +578,7 @@ int main(void)
     tcase_add_test(tests, size_classes_meet_without_gaps);
     tcase_add_test(tests, ranks_are_total_and_repeatable);
     tcase_add_test(tests, the_ledger_sums_to_rss);
+    tcase_add_test(tests, a_census_that_saw_more_held_is_found);
     tcase_add_test(tests, phases_nest_and_have_their_peaks);
     tcase_add_test(tests, marks_make_spans_and_trims_are_listed);
     tcase_add_test(tests, an_end_without_a_beginning_is_ignored);
