@@ -11,7 +11,6 @@
  * the job.
  */
 
-#include <stdint.h>
 #include <sys/types.h>
 
 struct preload;
@@ -23,14 +22,7 @@ struct launch {
     int failed;                 /* errno of a fork or exec that failed: then nothing else is meant */
 };
 
-/* What else is to be done while the program runs. */
-struct launch_company {
-    uint64_t (*step)(void *context, pid_t pid);     /* returns the nanoseconds until it wants to be called again */
-    void *context;
-};
-
-/* preload: what is set in the program's environment; NULL: nothing.  company may be NULL. */
-void launch_and_wait(struct launch *launch, const char *path, char *const *argv, const struct preload *preload,
-                     const struct launch_company *company);
+/* preload: what is set in the program's environment; NULL: nothing. */
+void launch_and_wait(struct launch *launch, const char *path, char *const *argv, const struct preload *preload);
 
 #endif

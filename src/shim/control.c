@@ -21,17 +21,16 @@ static struct spin serving;
 
 /* ---- the work ----------------------------------------------------------------------------------- */
 
-static void do_trim(struct thread *thread, uint64_t how, struct control_answer *answer)
+static void do_trim(struct thread *thread, bool forecast_only, struct control_answer *answer)
 {
     uint64_t *value = answer->value;
     struct survey_result before = {0}, after = {0};
-    if (how != HMK_TRIM_PLAIN)
-        survey_take(thread, HMK_CENSUS_TRIM_BEFORE, "", &before);
+    survey_take(thread, HMK_CENSUS_TRIM_BEFORE, "", &before);
     value[HMK_TRIM_CENSUS_BEFORE] = before.record;
     value[HMK_TRIM_FORECAST] = before.forecast_bytes;
     value[HMK_TRIM_LEVERS] = lever_found();
     value[HMK_TRIM_RSS_BEFORE] = value[HMK_TRIM_RSS_AFTER] = timeline_rss();
-    if (how == HMK_TRIM_DRY)
+    if (forecast_only)
         return;
     uint64_t start = sys_monotonic_ns();
     value[HMK_TRIM_RSS_BEFORE] = timeline_rss();
@@ -44,8 +43,7 @@ static void do_trim(struct thread *thread, uint64_t how, struct control_answer *
     value[HMK_TRIM_RETURNED] = value[HMK_TRIM_RSS_BEFORE] > value[HMK_TRIM_RSS_AFTER]
                                    ? value[HMK_TRIM_RSS_BEFORE] - value[HMK_TRIM_RSS_AFTER]
                                    : 0;
-    if (how != HMK_TRIM_PLAIN)
-        survey_take(thread, HMK_CENSUS_TRIM_AFTER, "", &after);
+    survey_take(thread, HMK_CENSUS_TRIM_AFTER, "", &after);
     value[HMK_TRIM_CENSUS_AFTER] = after.record;
     recording_event(HMK_EVENT_TRIM, value[HMK_TRIM_RSS_BEFORE], value[HMK_TRIM_RSS_AFTER], value[HMK_TRIM_FORECAST],
                     value[HMK_TRIM_NS], NULL);
@@ -86,8 +84,7 @@ static void perform(void *argument)
         survey_take(job->thread, HMK_CENSUS_EXIT, "", &result);
         break;
     case HMK_REQUEST_TRIM:
-        do_trim(job->thread, job->argument, answer);
-        timeline_now();     /* an idle process would show the old value until its next event */
+        do_trim(job->thread, job->argument == 1, answer);
         break;
     default:
         answer->status = HMK_ANSWER_UNSUPPORTED;
@@ -126,7 +123,7 @@ static bool is_waiting(void)
 static bool asks_for_trim(void)
 {
     const struct hmk_live *live = recording_live;
-    return HMK_OBSERVE(live->request_kind) == HMK_REQUEST_TRIM && HMK_GET(live->request_argument) != HMK_TRIM_DRY;
+    return HMK_OBSERVE(live->request_kind) == HMK_REQUEST_TRIM && HMK_GET(live->request_argument) != 1;
 }
 
 static void serve_one(struct thread *thread, uint32_t sequence)

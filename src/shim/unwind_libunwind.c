@@ -9,13 +9,6 @@
 #include <errno.h>
 #include <string.h>
 
-/* The helper's own read and write come before libc's.  The address sanitizer, in tests, refuses that. */
-#ifdef __SANITIZE_ADDRESS__
-#define DEEPBIND 0
-#else
-#define DEEPBIND RTLD_DEEPBIND
-#endif
-
 #define OWN_FRAMES 32u          /* of the shim and the helper, between libunwind and the hook's caller */
 
 struct unwind_libunwind {
@@ -39,7 +32,7 @@ bool unwind_libunwind_open(const char *directory)
     text_put(&text, "/" UNWIND_HELPER_FILE);
     if (text.cut)
         return false;
-    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL | DEEPBIND);
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
     const struct unwind_helper *table = library ? dlsym(library, UNWIND_HELPER_SYMBOL) : NULL;
     if (!table || table->version != UNWIND_HELPER_VERSION)
         return false;

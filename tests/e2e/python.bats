@@ -1,72 +1,46 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# Debian's Python with numpy and pandas: what a script keeps is what lives; RSS is what the kernel says.
+# The Python frames of stacks, on every interpreter of this machine that heapmark knows (tests/pythons): what
+# sys._getframe said at each allocation is what the report says.
 load helper
 
-# lives PROGRAM N: live bytes and blocks at the end of `python3 -c PROGRAM N`, which leaves by os._exit.
-lives() {
-    rm -f "$work"/*.hmk
-    PYTHONHASHSEED=0 profiled /usr/bin/python3 -c "import sys, os; n = int(sys.argv[1])
-$1
-os._exit(0)" "$2" || return 1
-    facts "$(recording)" >facts.$2
-    bytes=$(value live_bytes <facts.$2)
-    blocks=$(value live_blocks <facts.$2)
+# each_python FUNCTION ARG...: runs it with the interpreter's path first, in a folder of its own, for each of them.  Under
+# the `||` a failed command in FUNCTION does not end it: it has to return.
+each_python() {
+    local python count=0
+    while read -r python; do
+        mkdir "$work/$((++count))"
+        cd "$work/$count" || return 1
+        HEAPMARK_OUT=$PWD/%e.%p.hmk "$1" "$python" "${@:2}" || { echo "with $python" >&2; return 1; }
+    done < <("$top/tests/pythons")
+    ((count)) || skip "no CPython 3.8 or newer"
+    echo "# $count interpreters" >&3
 }
 
-@test "numpy: arrays that are kept live, to the byte" {
-    python_has numpy
-    program='import numpy
-kept = [numpy.full(1_000_000, float(i)) for i in range(8)][:n]'
-    lives "$program" 3
-    first_bytes=$bytes first_blocks=$blocks
-    lives "$program" 8
-    # Five more arrays; the slice is five pointers longer.
-    within "bytes" $((first_bytes + 5 * 8000000)) "$bytes" 4096
-    within "blocks" $((first_blocks + 5)) "$blocks" 16
-    (($(value peak_bytes <facts.8) >= 64000000))
+# stacks_are_true PYTHON COUNT [OPTION...]: COUNT functions are compiled, run and thrown away, twice.
+stacks_are_true() {
+    local python=$1 count=$2
+    shift 2
+    profiled "$python" "$@" "$top/tests/programs/python/stacks.py" "$programs/.libs/probe.so" truth "$count" >out || return 1
+    # There may be other processes: platform.py runs some.
+    local file
+    file=$(grep -l stacks.py -- *.hmk | head -n 1)
+    ! "$heapmark" dump --table events "$file" | grep kind=degraded || return 1
+    "$heapmark" report --json --filter '^probe_leak$' "$file" >report.json 2>/dev/null || return 1
+    python3 "$top/tests/e2e/python_stacks.py" truth report.json >compared || { cut -c 1-1000 compared; return 1; }
 }
 
-@test "PYTHONMALLOC=malloc: each object is a block of the size that Python says" {
-    export PYTHONMALLOC=malloc
-    program='kept = [float(i) for i in range(20000)]
-del kept[n:]'
-    lives "$program" 5000
-    first_bytes=$bytes first_blocks=$blocks
-    lives "$program" 15000
-    # sys.getsizeof(1.0) is 24; the list itself may shrink.
-    within "blocks" $((first_blocks + 10000)) "$blocks" 40
-    within "bytes" $((first_bytes + 10000 * 24)) "$bytes" $((20000 * 8 + 4096))
+@test "stacks: functions, generators, coroutines, classes, callbacks, deaths, threads; 2,000 code objects that die" {
+    need python3
+    each_python stacks_are_true 1000
 }
 
-@test "pandas: read_csv, groupby, del; the same output, RSS as the kernel's" {
-    python_has pandas
-    /usr/bin/python3 -c 'import random
-random.seed(1)
-print("name,city,value")
-for i in range(60000): print(f"customer-{i},city-{random.randrange(50)},{random.random():.3f}")' >rows.csv
-    cat >script.py <<'END'
-import pandas
-frame = pandas.read_csv("rows.csv")
-print(frame.groupby("city")["value"].sum().round(2).to_string())
-kept = list(frame["name"][::1000])
-del frame
-print(len(kept))
-with open("status.%s" % ("with" if "LD_PRELOAD" in __import__("os").environ else "bare"), "w") as out:
-    out.write(open("/proc/self/status").read())
-END
-    for allocator in pymalloc malloc; do
-        rm -f "$work"/*.hmk
-        PYTHONMALLOC=$allocator same_as_bare /usr/bin/python3 script.py
-        file=$(recording 'python3*')
-        sound "$file"
-        "$heapmark" report --json "$file" >report.json
-        # VmHWM was read by the script just before its end; the kernel adds its counters up lazily.
-        kernel=$(awk '/^VmHWM/ { print $2 * 1024 }' status.with)
-        reported=$(/usr/bin/python3 -c 'import json; print(json.load(open("report.json"))["rss"]["peak_bytes"])')
-        within "peak RSS with $allocator" "$kernel" "$reported" $((kernel / 100))
-        /usr/bin/python3 -c 'import json, sys
-for ledger in json.load(open("report.json"))["ledgers"]:
-    if ledger["rss_bytes"] != ledger["sum_bytes"]: sys.exit("a ledger does not sum to VmRSS")'
-    done
+@test "stacks: with the interpreter's own debug hooks and tracemalloc" {
+    need python3
+    each_python stacks_are_true 20 -X dev -X tracemalloc=3
+}
+
+@test "stacks: with every object in malloc" {
+    need python3
+    PYTHONMALLOC=malloc each_python stacks_are_true 20
 }
