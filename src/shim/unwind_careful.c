@@ -9,6 +9,7 @@
 #define GUESSED_FRAME_BYTES UINT64_C(0x4000)
 /* Code made at run time lies in one region of at most this size. */
 #define GENERATED_CODE_BYTES (UINT64_C(1) << 29)
+#define BELIEVED 1024u
 
 struct walk {
     struct unwind_rules *rules;
@@ -16,7 +17,6 @@ struct walk {
     struct machine_registers now;
     bool exact;                 /* now.pc is an interrupted instruction */
     bool sp_lost;               /* now.sp is only a lower bound */
-    uint64_t generated;         /* an address of code that lies in no object, or 0 */
 };
 
 enum outcome { STEPPED, ENDED, STUCK, TOO_COMPLEX, GUESSED };
@@ -92,35 +92,46 @@ static bool follows_call(uint64_t pc)
         && machine_follows_call((const uint8_t *)pc);
 }
 
-/* May `pc`, found by a guess, be a return address?  Words on a stack that are none are mostly data or addresses of data. */
-static bool plausible(const struct walk *walk, uint64_t pc)
+/* Could the frame at `from`, in code without unwind data, have been called from `pc`?  Interpreters push return
+ * addresses that follow no call, so nearness to generated code counts too. */
+static bool may_call(uint64_t pc, uint64_t from)
 {
     struct unwind_object object;
+    struct unwind_rule rule;
 
     if (unwind_object_find(pc - 1, &object)) {
-        struct unwind_rule rule;
         unwind_cfi_rule(&object, pc - 1, &rule);
-        if (rule.kind != UNWIND_RULE_UNKNOWN)
-            return true;
-    } else if (walk->generated && pc - walk->generated + GENERATED_CODE_BYTES < 2 * GENERATED_CODE_BYTES) {
-        return true;            /* interpreters push return addresses that follow no call */
+        return rule.kind != UNWIND_RULE_UNKNOWN || follows_call(pc);
     }
-    return follows_call(pc);
+    return follows_call(pc)
+        || (pc - from + GENERATED_CODE_BYTES < 2 * GENERATED_CODE_BYTES && !unwind_object_find(from, &object));
+}
+
+/* May `pc`, found by a guess in the frame of `from`, be a return address?  Words on a stack that are none are
+ * mostly data or addresses of data; they must not enter the table of rules. */
+static bool plausible(uint64_t pc, uint64_t from)
+{
+    static uint64_t believed[BELIEVED];     /* of all threads; a word that another thread replaces is only asked again */
+    uint64_t *word = &believed[pc * UINT64_C(0x9e3779b97f4a7c15) >> 32 & (BELIEVED - 1)];
+
+    if (__atomic_load_n(word, __ATOMIC_RELAXED) == pc)
+        return true;
+    if (!may_call(pc, from))
+        return false;
+    __atomic_store_n(word, pc, __ATOMIC_RELAXED);
+    return true;
 }
 
 static enum outcome guess(struct walk *walk)
 {
     struct machine_registers now = walk->now;
-    struct unwind_object object;
     uint64_t fp, ra;
 
-    if (!unwind_object_find(now.pc - !walk->exact, &object))
-        walk->generated = now.pc;
     if (now.fp < now.sp || now.fp - now.sp > GUESSED_FRAME_BYTES || !read_word(walk, now.fp, &fp)
         || !read_word(walk, now.fp + 8, &ra))
         return STUCK;
     ra = machine_code_address(ra);
-    if (!plausible(walk, ra))
+    if (!plausible(ra, now.pc))
         return STUCK;
     walk->now = (struct machine_registers){ .pc = ra, .sp = now.fp + 16, .fp = fp };
     walk->exact = false;
