@@ -11,6 +11,7 @@
 #include "shim/survey.h"
 #include "shim/thread.h"
 #include "shim/timeline.h"
+#include "shim/unwind.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -92,13 +93,18 @@ static void perform(void *argument)
 }
 
 /* Holds `serving`; signals are blocked. */
+static void run_apart(void (*work)(void *argument), void *argument)
+{
+    if (stack != NULL)
+        on_stack(stack + STACK_BYTES, work, argument);
+    else
+        work(argument);
+}
+
 static void perform_apart(struct job *job)
 {
     *job->answer = (struct control_answer){.status = HMK_ANSWER_DONE};
-    if (stack != NULL)
-        on_stack(stack + STACK_BYTES, perform, job);
-    else
-        perform(job);
+    run_apart(perform, job);
 }
 
 void control_perform(struct thread *thread, uint32_t kind, uint64_t argument, const char *label,
@@ -126,6 +132,27 @@ static bool asks_for_trim(void)
     return HMK_OBSERVE(live->request_kind) == HMK_REQUEST_TRIM && HMK_GET(live->request_argument) != 1;
 }
 
+struct look {
+    struct unwind_start start;
+    bool clear;
+};
+
+static void look_at_lever(void *argument)
+{
+    struct look *look = argument;
+    look->clear = lever_is_clear(&look->start);
+}
+
+/* Holds `serving`. */
+static bool may_serve(const struct unwind_start *here)
+{
+    struct look look = {*here, false};
+    if (!asks_for_trim())
+        return true;
+    run_apart(look_at_lever, &look);
+    return look.clear;
+}
+
 static void serve_one(struct thread *thread, uint32_t sequence)
 {
     struct hmk_live *live = recording_live;
@@ -143,7 +170,7 @@ static void serve_one(struct thread *thread, uint32_t sequence)
     HMK_PUBLISH(live->answer_sequence, sequence);
 }
 
-void control_serve(struct thread *thread)
+__attribute__((noinline)) void control_serve(struct thread *thread)
 {
     if (thread->no_serve || thread->busy || thread->passing || *thread_gate != 1)
         return;
@@ -155,10 +182,11 @@ void control_serve(struct thread *thread)
     thread->busy = THREAD_OWN_WORK;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     /* One thread serves, others that were woken leave; it looks again in case the next request found it still serving. */
+    struct unwind_start here = unwind_start_here();
     bool clear = true;
     while (clear && is_waiting() && spin_try(&serving)) {
         uint32_t sequence = HMK_OBSERVE(recording_live->request_sequence);
-        clear = !asks_for_trim() || lever_is_clear();
+        clear = may_serve(&here);
         if (!clear)
             thread->pending |= THREAD_PENDING_REQUEST;
         else if (sequence != recording_live->answer_sequence)

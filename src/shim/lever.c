@@ -124,15 +124,14 @@ bool lever_pull(void)
     }
 }
 
-__attribute__((noinline)) bool lever_is_clear(void)
+bool lever_is_clear(const struct unwind_start *start)
 {
     if (start_is_glibc || lever == 0)
         return true;
     if (walker == NULL || code_bytes == 0)
         return false;
-    struct unwind_start start = unwind_start_here();
     struct unwind_result stack;
-    unwind_capture(walker, &start, &stack);
+    unwind_capture(walker, start, &stack);
     if (stack.memo != 0 || (stack.flags & (UNWIND_INCOMPLETE | UNWIND_GUESSED)))
         return false;
     for (uint32_t i = 0; i < stack.depth; i++)

@@ -17,9 +17,10 @@
 void lever_init(void);          /* from the constructor: looks the functions up, which takes locks of the loader's */
 uint32_t lever_found(void);     /* enum hmk_lever bit, or 0 */
 bool lever_pull(void);          /* false: there is none */
-/* May it be pulled here?  The caller is in none of our hooks.  glibc's other entries are guarded; other allocators have some that
- * are not (C++'s operator new, threads of their own), so for them the calling thread's stack must be free of the
- * allocator.  One caller at a time. */
-bool lever_is_clear(void);
+/* May it be pulled where the calling thread was at `start`?  It is in none of our hooks.  glibc's other entries are guarded; other
+ * allocators have some that are not (C++'s operator new, threads of their own), so for them the thread's stack must
+ * be free of the allocator.  One caller at a time. */
+struct unwind_start;
+bool lever_is_clear(const struct unwind_start *start);
 
 #endif
