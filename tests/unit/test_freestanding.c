@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "freestanding/arena.h"
+#include "freestanding/on_stack.h"
 #include "freestanding/sys.h"
 #include "freestanding/text.h"
 
@@ -353,6 +354,62 @@ START_TEST(sys_reads_files_and_memory)
 }
 END_TEST
 
+static _Alignas(16) unsigned char other_stack[256 * 1024];
+static volatile int depth_reached;
+
+static void work_apart(void *argument)
+{
+    unsigned char here;
+    int left = *(int *)argument;
+    double part = left / 4.0;       /* spilled with aligned stores when the stack is */
+    ck_assert(&here >= other_stack && &here < other_stack + sizeof other_stack);
+    depth_reached++;
+    if (left-- > 0)
+        on_stack((void *)(((uintptr_t)&here - 16384) & ~(uintptr_t)15), work_apart, &left);
+    ck_assert(part >= 0);
+}
+
+START_TEST(on_stack_goes_and_comes_back)
+{
+    int left = 3;
+    volatile int kept = 4711;
+    for (int i = 0; i < 3; i++) {
+        depth_reached = 0;
+        on_stack(other_stack + sizeof other_stack, work_apart, &left);
+        ck_assert_int_eq(depth_reached, 4);
+        left = 3;
+    }
+    ck_assert_int_eq(kept, 4711);
+}
+END_TEST
+
+static volatile int signals_seen;
+
+static void note_signal(int number)
+{
+    (void)number;
+    signals_seen++;
+}
+
+START_TEST(sys_blocks_signals_but_faults)
+{
+    uint64_t before;
+    sigset_t now;
+    signal(SIGUSR1, note_signal);
+    sys_block_signals(&before);
+    pthread_sigmask(SIG_SETMASK, NULL, &now);
+    ck_assert_int_eq(sigismember(&now, SIGUSR1), 1);
+    ck_assert_int_eq(sigismember(&now, SIGURG), 1);
+    ck_assert_int_eq(sigismember(&now, SIGSEGV), 0);
+    raise(SIGUSR1);
+    ck_assert_int_eq(signals_seen, 0);
+    sys_restore_signals(&before);
+    ck_assert_int_eq(signals_seen, 1);
+    pthread_sigmask(SIG_SETMASK, NULL, &now);
+    ck_assert_int_eq(sigismember(&now, SIGURG), 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("freestanding");
@@ -376,6 +433,8 @@ int main(void)
     tcase_add_test(sys, sys_allocates_blocks);
     tcase_add_test(sys, sys_allocate_spares_the_host_sigxfsz);
     tcase_add_test(sys, sys_reads_files_and_memory);
+    tcase_add_test(sys, sys_blocks_signals_but_faults);
+    tcase_add_test(sys, on_stack_goes_and_comes_back);
     suite_add_tcase(suite, sys);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
