@@ -66,6 +66,20 @@ static void read_pins(struct ledger *ledger, const struct read_file *file, const
     }
 }
 
+static void read_arenas(struct ledger *ledger, const struct hmk_census *census)
+{
+    _Static_assert(LEDGER_ARENAS == HMK_CENSUS_ARENAS, "as many places as the census has");
+    for (unsigned i = 0; i < LEDGER_ARENAS && i < census->arena_count; i++) {
+        const struct hmk_census_arena *arena = &census->arena[i];
+        ledger->arena[i] = (struct ledger_arena){
+            .resident_bytes = (int64_t)arena->resident_bytes, .live_bytes = (int64_t)arena->live_bytes,
+            .held_bytes = (int64_t)arena->held_bytes, .forecast_bytes = (int64_t)arena->forecast_bytes,
+            .cached_bytes = (int64_t)arena->cached_bytes, .stuck_bytes = (int64_t)arena->stuck_bytes,
+            .heaps = arena->heaps,
+        };
+    }
+}
+
 static void read_ledger(struct ledger *ledger, const struct read_file *file, const struct hmk_census *census)
 {
     uint64_t start_ns = read_header(file)->start_ns;
@@ -78,6 +92,7 @@ static void read_ledger(struct ledger *ledger, const struct read_file *file, con
         .closed = (census->flags & HMK_CENSUS_NOT_CLOSED) == 0,
         .chunks_unknown = (census->flags & HMK_CENSUS_NO_CHUNKS) != 0,
         .rows_cut = (census->flags & HMK_CENSUS_ROWS_CUT) != 0,
+        .sampled = (census->flags & HMK_CENSUS_SAMPLED) != 0,
         .rss_bytes = census->rss_bytes, .rss_anon_bytes = census->rss_anon_bytes,
         .rss_file_bytes = census->rss_file_bytes, .rss_shmem_bytes = census->rss_shmem_bytes,
         .rss_peak_bytes = census->rss_hwm_bytes, .swap_bytes = census->swap_bytes, .vm_bytes = census->vm_bytes,
@@ -92,6 +107,7 @@ static void read_ledger(struct ledger *ledger, const struct read_file *file, con
     };
     memcpy(ledger->identity, census->identity, sizeof ledger->identity);
     read_parts(ledger, census);
+    read_arenas(ledger, census);
     read_pins(ledger, file, census);
 }
 

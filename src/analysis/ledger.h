@@ -51,6 +51,15 @@ struct ledger_pin {
     uint64_t address, largest_bytes;
 };
 
+/* One heap of the allocator; the last of LEDGER_ARENAS adds up all from its own number on. */
+#define LEDGER_ARENAS 8
+struct ledger_arena {
+    int64_t resident_bytes, live_bytes, held_bytes;
+    int64_t forecast_bytes;     /* malloc_trim(0) returns of the held bytes */
+    int64_t cached_bytes, stuck_bytes;
+    uint64_t heaps;
+};
+
 struct ledger {
     enum ledger_kind kind;
     const char *label;
@@ -62,7 +71,8 @@ struct ledger {
     bool moving;                /* the heap changed under the scan */
     bool closed;                /* all identities closed */
     bool chunks_unknown;        /* not glibc's malloc: no chunk walk */
-    bool rows_cut;
+    bool rows_cut;              /* only the largest sites have their held bytes */
+    bool sampled;               /* most blocks are unknown: nothing is told by site, nor any pins */
 
     int64_t part[LEDGER_PARTS];
     int64_t held_bytes;         /* sum of the held parts */
@@ -76,6 +86,7 @@ struct ledger {
     uint64_t trim_threshold_bytes;
     uint64_t heap_extent_bytes, heap_resident_bytes, held_page_bytes, live_blocks, nonresident_live_bytes;
     uint32_t arena_count, heap_count;
+    struct ledger_arena arena[LEDGER_ARENAS];   /* 0: the main one; the first arena_count */
     int64_t identity[6];
 
     struct ledger_pin *pins;    /* as ranked by the census: cumulative_bytes rises */

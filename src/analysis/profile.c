@@ -57,6 +57,8 @@ static void describe_process(struct profile *profile)
         .pid = header->pid, .ppid = header->ppid, .root_pid = header->root_pid,
         .forked = (header->flags & HMK_FLAG_FORKED) != 0,
         .sample_bytes = header->flags & HMK_FLAG_SAMPLED ? header->sample_bytes : 0,
+        .sampled_from_ns = live->sampled_from_ns ? since_start(file, live->sampled_from_ns) : 0,
+        .spent_ns = live->spent_ns, .cpu_ns = live->cpu_ns,
         .depth_max = header->depth_max, .page_bytes = header->page_bytes,
         .start_realtime_ns = header->start_realtime_ns, .ran_ns = since_start(file, end_ns),
         .state = state_of(live), .exit_status = live->exit_status, .stop_reason = stop_reason(live),
@@ -68,6 +70,7 @@ static void describe_process(struct profile *profile)
         .sites = live->lost_sites, .events = live->lost_events, .reentrant = live->lost_reentrant,
         .unknown_frees = live->unknown_frees, .stale_live = live->stale_live, .cut_stacks = live->cut_stacks,
         .incomplete_stacks = live->incomplete_stacks, .foreign_forks = live->foreign_forks,
+        .abandoned = live->abandoned_events,
         .verify_checked = live->verify_checked, .verify_wrong = live->verify_wrong,
     };
     profile->rss = (struct profile_rss){

@@ -36,6 +36,8 @@ struct profile_process {
     uint32_t pid, ppid, root_pid;
     bool forked;
     uint64_t sample_bytes;      /* 0: every allocation was recorded */
+    uint64_t sampled_from_ns;   /* exact until then; 0: one mode throughout */
+    uint64_t spent_ns, cpu_ns;  /* CPU time in heapmark's hooks, estimated, and of the whole process; 0: not known */
     uint32_t depth_max;
     uint32_t page_bytes;
     uint64_t start_realtime_ns;
@@ -49,6 +51,7 @@ struct profile_process {
 /* What could not be recorded. */
 struct profile_losses {
     uint64_t sites, events, reentrant, unknown_frees, stale_live, cut_stacks, incomplete_stacks, foreign_forks;
+    uint64_t abandoned;         /* hooks that a signal handler left by longjmp */
     uint64_t verify_checked, verify_wrong;
 };
 

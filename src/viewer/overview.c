@@ -14,8 +14,10 @@
 #include "viewer/style.h"
 #include "viewer/units.h"
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
+#define ARENA_NOTICE (INT64_C(1) << 20) /* arenas that hold less are not worth a table */
 #define PINS_SHOWN 5
 #define PIN_NOTICE (UINT64_C(1) << 20)  /* a first set that holds less is not worth a table */
 #define PIN_INDENT "                                       "
@@ -108,7 +110,7 @@ void overview_process(struct strbuf *out, const struct report *report, const str
     put_ending(out, report);
     strbuf_printf(out, ", %s", units_counted(a, (int64_t)heap->allocations, "allocation"));
     if (process->sample_bytes)
-        strbuf_printf(out, " (one every %s recorded)", units_size(a, (int64_t)process->sample_bytes));
+        strbuf_put(out, " (estimated)");
     if (process->thread_count > 1)
         strbuf_printf(out, " by %" PRIu64 " threads", process->thread_count);
     strbuf_put(out, "\n\n");
@@ -160,6 +162,15 @@ static void put_live_remark(struct strbuf *out, const struct profile *profile)
                   units_size(b, profile->heap.peak_bytes));
 }
 
+static void put_own_remark(struct strbuf *out, const struct profile *profile)
+{
+    const struct profile_process *process = &profile->process;
+    char a[UNITS_BYTES];
+    if (process->spent_ns != 0 && process->cpu_ns != 0)
+        strbuf_printf(out, "and %s of the CPU time", units_percent(a, (int64_t)process->spent_ns,
+                                                                   (int64_t)process->cpu_ns));
+}
+
 static void put_held_remark(struct strbuf *out, const struct report *report, const struct ledger *ledger)
 {
     char a[UNITS_BYTES];
@@ -187,7 +198,9 @@ static void put_parts(struct strbuf *out, const struct report *report, const str
         put_part(out, "program's mappings", part[LEDGER_MAPPED], whole, "");
     put_part(out, "code, stacks, files", part[LEDGER_FILES] + part[LEDGER_STACKS] + part[LEDGER_SHARED]
              + part[LEDGER_METADATA], whole, "");
-    put_part(out, "heapmark itself", part[LEDGER_SELF], whole, "");
+    strbuf_clear(&remark);
+    put_own_remark(&remark, report->profile);
+    put_part(out, "heapmark itself", part[LEDGER_SELF], whole, remark.text);
     if (part[LEDGER_UNEXPLAINED] != 0)
         put_part(out, "unexplained", part[LEDGER_UNEXPLAINED], whole, "");
     strbuf_free(&remark);
@@ -206,7 +219,9 @@ static void put_parts_uncounted(struct strbuf *out, const struct report *report)
     if (rss > live + self)
         put_part(out, "everything else", rss - live - self, profile->rss.last_bytes,
                  report->ledgers->count ? "held, mapped, code: census too old" : "held, mapped, code: no census");
-    put_part(out, "heapmark itself", self, profile->rss.last_bytes, "");
+    strbuf_clear(&remark);
+    put_own_remark(&remark, profile);
+    put_part(out, "heapmark itself", self, profile->rss.last_bytes, remark.text);
     strbuf_free(&remark);
 }
 
@@ -362,6 +377,40 @@ void overview_held(struct strbuf *out, const struct report *report, const struct
             put_ledger_row(out, view, i, ledger, NULL);
 }
 
+/* ---- arenas ------------------------------------------------------------------------------------- */
+
+static const char *arena_name(char *buffer, size_t bytes, const struct ledger *ledger, uint32_t arena)
+{
+    if (arena == LEDGER_ARENAS - 1 && ledger->arena_count > LEDGER_ARENAS)
+        snprintf(buffer, bytes, "%" PRIu32 " more", ledger->arena_count - arena);
+    else if (arena == 0)
+        snprintf(buffer, bytes, "main");
+    else
+        snprintf(buffer, bytes, "%" PRIu32, arena);
+    return buffer;
+}
+
+void overview_arenas(struct strbuf *out, const struct report *report, const struct sites_view *view)
+{
+    const struct ledger *ledger = ledgers_newest(report->ledgers);
+    char name[UNITS_BYTES], a[UNITS_BYTES], b[UNITS_BYTES], c[UNITS_BYTES], d[UNITS_BYTES], e[UNITS_BYTES];
+
+    if (!ledger || ledger->arena_count < 2 || (ledger->held_bytes < ARENA_NOTICE && !view->options->full))
+        return;
+    put_title(out, view, "Arenas of the allocator");
+    style_begin(out, view->options->color, STYLE_FAINT);
+    strbuf_printf(out, "%9s %11s %11s %11s %11s %11s", "ARENA", "RESIDENT", "LIVE", "HELD", "RETURNABLE", "STUCK TOP");
+    style_end(out, view->options->color, STYLE_FAINT);
+    strbuf_char(out, '\n');
+    for (uint32_t i = 0; i < LEDGER_ARENAS && i < ledger->arena_count; i++) {
+        const struct ledger_arena *arena = &ledger->arena[i];
+        strbuf_printf(out, "%9s %11s %11s %11s %11s %11s\n", arena_name(name, sizeof name, ledger, i),
+                      units_size(a, arena->resident_bytes), units_size(b, arena->live_bytes),
+                      units_size(c, arena->held_bytes), units_size(d, arena->forecast_bytes),
+                      units_size(e, arena->stuck_bytes));
+    }
+}
+
 /* ---- pins --------------------------------------------------------------------------------------- */
 
 static const char *pin_note(const struct ledger_pin *pin)
@@ -377,41 +426,59 @@ static const char *pin_note(const struct ledger_pin *pin)
                                : "top of the heap; when freed, still needs a trim";
 }
 
+static uint64_t largest_gain(const struct ledger *ledger)
+{
+    uint64_t largest = 0;
+    for (size_t i = 0; i < ledger->pin_count; i++)
+        if (ledger->pins[i].gain_bytes > largest)
+            largest = ledger->pins[i].gain_bytes;
+    return largest;
+}
+
+static void put_pin(struct strbuf *out, const struct sites_view *view, const struct ledger_pin *pin)
+{
+    const struct report_options *options = view->options;
+    struct strbuf note = STRBUF_INIT;
+    char a[UNITS_BYTES], b[UNITS_BYTES], c[UNITS_BYTES];
+
+    strbuf_printf(out, "%11s %11s %11s  ", units_size(a, (int64_t)pin->gain_bytes),
+                  units_size(b, (int64_t)pin->cumulative_bytes), units_count(c, (int64_t)pin->blocks));
+    style_begin(out, options->color, STYLE_STRONG);
+    sites_where(out, view, pin->site, options->width - 37);
+    style_end(out, options->color, STYLE_STRONG);
+    strbuf_char(out, '\n');
+    strbuf_printf(&note, "%s%s; %s", units_size(a, (int64_t)pin->bytes), pin->blocks == 1 ? "" : " in all",
+                  pin_note(pin));
+    if (pin->arena != 0)
+        strbuf_printf(&note, " (arena %" PRIu32 ")", pin->arena);
+    style_begin(out, options->color, STYLE_FAINT);
+    put_wrapped(out, PIN_INDENT, note.text, options->width);
+    style_end(out, options->color, STYLE_FAINT);
+    strbuf_free(&note);
+}
+
 void overview_pins(struct strbuf *out, const struct report *report, const struct sites_view *view)
 {
     const struct ledger *ledger = ledgers_newest(report->ledgers);
     const struct report_options *options = view->options;
-    size_t limit = options->full ? SIZE_MAX : PINS_SHOWN;
-    char a[UNITS_BYTES], b[UNITS_BYTES], c[UNITS_BYTES];
-    struct strbuf note = STRBUF_INIT;
+    uint64_t largest = ledger ? largest_gain(ledger) : 0;
     size_t shown = 0;
+    char a[UNITS_BYTES];
 
-    if (!ledger || ledger->pin_count == 0 || (!options->full && ledger->pins[0].gain_bytes < PIN_NOTICE))
+    if (!ledger || ledger->pin_count == 0 || (!options->full && largest < PIN_NOTICE))
         return;
     put_title(out, view, "What stands in the way: freeing these live blocks would let go");
     style_begin(out, options->color, STYLE_FAINT);
     strbuf_printf(out, "%11s %11s %11s  %s", "GAIN", "TOGETHER", "BLOCKS", "WHERE");
     style_end(out, options->color, STYLE_FAINT);
     strbuf_char(out, '\n');
-    for (; shown < ledger->pin_count && shown < limit; shown++) {
-        const struct ledger_pin *pin = &ledger->pins[shown];
-        /* Rungs of the ladder that let next to nothing go. */
-        if (!options->full && shown > 0 && pin->gain_bytes < ledger->pins[0].gain_bytes / 200)
-            break;
-        strbuf_printf(out, "%11s %11s %11s  ", units_size(a, (int64_t)pin->gain_bytes),
-                      units_size(b, (int64_t)pin->cumulative_bytes), units_count(c, (int64_t)pin->blocks));
-        style_begin(out, options->color, STYLE_STRONG);
-        sites_where(out, view, pin->site, options->width - 37);
-        style_end(out, options->color, STYLE_STRONG);
-        strbuf_char(out, '\n');
-        strbuf_clear(&note);
-        strbuf_printf(&note, "%s%s; %s", units_size(a, (int64_t)pin->bytes), pin->blocks == 1 ? "" : " in all",
-                      pin_note(pin));
-        if (pin->arena != 0)
-            strbuf_printf(&note, " (arena %" PRIu32 ")", pin->arena);
-        style_begin(out, options->color, STYLE_FAINT);
-        put_wrapped(out, PIN_INDENT, note.text, options->width);
-        style_end(out, options->color, STYLE_FAINT);
+    for (size_t i = 0; i < ledger->pin_count; i++) {
+        /* Many rungs of the ladder let next to nothing go. */
+        bool noise = ledger->pins[i].gain_bytes < largest / 200 || shown == PINS_SHOWN;
+        if (noise && !options->full)
+            continue;
+        put_pin(out, view, &ledger->pins[i]);
+        shown++;
     }
     if (ledger->pin_count > shown) {
         style_begin(out, options->color, STYLE_FAINT);
@@ -420,7 +487,6 @@ void overview_pins(struct strbuf *out, const struct report *report, const struct
         style_end(out, options->color, STYLE_FAINT);
         strbuf_char(out, '\n');
     }
-    strbuf_free(&note);
 }
 
 /* ---- along time --------------------------------------------------------------------------------- */
@@ -528,6 +594,10 @@ static void doubt_ledger(struct strbuf *out, const struct report *report, const 
         doubt(out, view, any, "the heap was changing while the census was taken: its parts are of different instants");
     if (!ledger->closed)
         doubt(out, view, any, "a check of the census did not close: its numbers on held memory are not certain");
+    if (ledger->sampled)
+        doubt(out, view, any, "sampled mode: who holds freed memory, and what pins it, is not told by site");
+    if (ledger->rows_cut)
+        doubt(out, view, any, "more sites hold freed memory than the census has rows: the smallest are left out");
     if (ledger->chunks_unknown)
         doubt(out, view, any, "the allocator is not glibc's: what is free inside it cannot be told, pages only");
     if (!ledger->walked && !ledger->chunks_unknown)
@@ -567,12 +637,20 @@ void overview_doubts(struct strbuf *out, const struct report *report, const stru
             plain_put(&text, report->history->notes[i].text);
             doubt(out, view, &any, text.text);
         }
+    if (process->sample_bytes) {
+        strbuf_clear(&text);
+        strbuf_printf(&text, "one allocation in about %s was recorded%s: bytes and counts by site are estimates",
+                      units_size(a, (int64_t)process->sample_bytes),
+                      process->sampled_from_ns ? " from the moment on when the budget of CPU time was spent" : "");
+        doubt(out, view, &any, text.text);
+    }
     doubt_count(out, view, &any, losses->sites, "stack", "not recorded; their blocks are counted together");
     doubt_count(out, view, &any, losses->events, "event", "did not fit into the log");
     doubt_count(out, view, &any, losses->reentrant, "allocation",
                 "made inside the allocator by a signal handler, not counted");
     doubt_count(out, view, &any, losses->stale_live, "free", "missed, and found out when the memory was used again");
     doubt_count(out, view, &any, losses->incomplete_stacks, "stack", "ended early, at a frame without unwind information");
+    doubt_count(out, view, &any, losses->abandoned, "allocation", "left by a longjmp out of a signal handler");
     doubt_count(out, view, &any, losses->cut_stacks, "stack", "deeper than the limit: the root side is missing");
     if (losses->verify_wrong) {
         strbuf_clear(&text);

@@ -16,6 +16,8 @@ void overview_verdict(struct strbuf *out, const struct report *report, const str
 void overview_ledger(struct strbuf *out, const struct report *report, const struct sites_view *view);
 /* What is held by the newest ledger, by cause. */
 void overview_held(struct strbuf *out, const struct report *report, const struct sites_view *view);
+/* The allocator's arenas, when there are several and they hold something. */
+void overview_arenas(struct strbuf *out, const struct report *report, const struct sites_view *view);
 /* What stands in the way of freed memory. */
 void overview_pins(struct strbuf *out, const struct report *report, const struct sites_view *view);
 /* Phases, marks and trims. */

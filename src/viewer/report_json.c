@@ -59,6 +59,12 @@ static void put_process(struct writer *writer)
     json_string(json, "unwinder", process->unwinder);
     json_uint(json, "depth_max", process->depth_max);
     json_uint(json, "sample_bytes", process->sample_bytes);
+    if (process->sampled_from_ns)
+        json_seconds(json, "sampled_from", process->sampled_from_ns);
+    else
+        json_null(json, "sampled_from");
+    json_seconds(json, "hooks_cpu", process->spent_ns);
+    json_seconds(json, "process_cpu", process->cpu_ns);
     json_uint(json, "page_bytes", process->page_bytes);
     json_close(json, '}');
 }
@@ -78,6 +84,7 @@ static void put_losses(struct writer *writer)
     json_uint(json, "cut_stacks", losses->cut_stacks);
     json_uint(json, "incomplete_stacks", losses->incomplete_stacks);
     json_uint(json, "foreign_forks", losses->foreign_forks);
+    json_uint(json, "abandoned_hooks", losses->abandoned);
     json_uint(json, "verify_checked", losses->verify_checked);
     json_uint(json, "verify_wrong", losses->verify_wrong);
     json_close(json, '}');
@@ -203,6 +210,27 @@ static void put_pins(struct json *json, const struct ledger *ledger)
     json_close(json, ']');
 }
 
+/* "rest": the entry adds up all arenas from that one on. */
+static void put_arenas(struct json *json, const struct ledger *ledger)
+{
+    json_open(json, "arenas", '[');
+    for (uint32_t i = 0; i < LEDGER_ARENAS && i < ledger->arena_count; i++) {
+        const struct ledger_arena *arena = &ledger->arena[i];
+        json_open_line(json, NULL, '{');
+        json_uint(json, "arena", i);
+        json_bool(json, "rest", i == LEDGER_ARENAS - 1 && ledger->arena_count > LEDGER_ARENAS);
+        json_uint(json, "heaps", arena->heaps);
+        json_int(json, "resident_bytes", arena->resident_bytes);
+        json_int(json, "live_bytes", arena->live_bytes);
+        json_int(json, "held_bytes", arena->held_bytes);
+        json_int(json, "forecast_bytes", arena->forecast_bytes);
+        json_int(json, "cached_bytes", arena->cached_bytes);
+        json_int(json, "stuck_bytes", arena->stuck_bytes);
+        json_close(json, '}');
+    }
+    json_close(json, ']');
+}
+
 static void put_ledger(struct json *json, const struct ledger *ledger)
 {
     json_open(json, NULL, '{');
@@ -215,6 +243,7 @@ static void put_ledger(struct json *json, const struct ledger *ledger)
     json_bool(json, "closed", ledger->closed);
     json_bool(json, "chunks_unknown", ledger->chunks_unknown);
     json_bool(json, "rows_cut", ledger->rows_cut);
+    json_bool(json, "sampled", ledger->sampled);
     json_uint(json, "rss_bytes", ledger->rss_bytes);
     json_int(json, "sum_bytes", ledger->sum_bytes);
     json_int(json, "held_bytes", ledger->held_bytes);
@@ -239,8 +268,9 @@ static void put_ledger(struct json *json, const struct ledger *ledger)
     json_uint(json, "held_page_bytes", ledger->held_page_bytes);
     json_uint(json, "live_blocks", ledger->live_blocks);
     json_uint(json, "nonresident_live_bytes", ledger->nonresident_live_bytes);
-    json_uint(json, "arenas", ledger->arena_count);
-    json_uint(json, "heaps", ledger->heap_count);
+    json_uint(json, "arena_count", ledger->arena_count);
+    json_uint(json, "heap_count", ledger->heap_count);
+    put_arenas(json, ledger);
     json_open_line(json, "identities", '[');
     for (size_t i = 0; i < sizeof ledger->identity / sizeof *ledger->identity; i++)
         json_int(json, NULL, ledger->identity[i]);

@@ -152,6 +152,7 @@ void report_text(const struct report *report, const struct report_options *optio
     overview_verdict(&out, report, &view);
     if (overview) {
         overview_ledger(&out, report, &view);
+        overview_arenas(&out, report, &view);
         overview_pins(&out, report, &view);
     }
     size_t before = out.length;

@@ -371,6 +371,12 @@ void synthetic_threads(struct synthetic *s)
                                  .arena_count = 9, .heap_count = 9, .forecast_map_bytes = MIB(1) };
     census.held_bytes[HMK_CAUSE_STUCK_TOP] = MIB(70);
     census.held_bytes[HMK_CAUSE_CACHED] = MIB(5);
+    for (unsigned i = 0; i < HMK_CENSUS_ARENAS; i++)
+        census.arena[i] = (struct hmk_census_arena){ .resident_bytes = MIB(10 + i), .live_bytes = MIB(1),
+                                                     .held_bytes = MIB(9 + i), .stuck_bytes = i ? MIB(8) : 0,
+                                                     .heaps = i == HMK_CENSUS_ARENAS - 1 ? 2 : 1 };
+    s->live.spent_ns = SECOND / 2;
+    s->live.cpu_ns = 8 * SECOND;
     add_row(s, &census, queue, MIB(74), 0);
     add_row(s, &census, map, 0, MIB(30));
     synthetic_add(s, HMK_CENSUSES, &census);

@@ -209,6 +209,9 @@ START_TEST(the_ledger_sums_to_rss)
     ck_assert_uint_eq(ledgers_at_peak(&ledgers)->rss_bytes, (uint64_t)MIB(190));
     for (size_t i = 0; i < ledgers.count; i++)
         ck_assert_int_eq(ledgers.at[i].sum_bytes, (int64_t)ledgers.at[i].rss_bytes);
+    ck_assert_uint_eq(ledgers_newest(&ledgers)->arena_count, 9);
+    ck_assert_int_eq(ledgers_newest(&ledgers)->arena[7].resident_bytes, MIB(17));
+    ck_assert_uint_eq(ledgers_newest(&ledgers)->arena[7].heaps, 2);
     /* Without an accepted walk the block map's forecast counts. */
     ck_assert_uint_eq(ledgers_newest(&ledgers)->forecast_bytes, (uint64_t)MIB(1));
     forget();
