@@ -23,6 +23,13 @@ static const struct unwind_helper *helper;
 static uint32_t depth_limit = UNWIND_DEPTH_LIMIT;
 static uint32_t unloads;        /* > 0: unw_backtrace is no longer to be trusted */
 
+/* AddressSanitizer ends a process that uses it; the shim is never built with that, its tests are. */
+#if defined(__SANITIZE_ADDRESS__)
+#define DEEPBIND 0
+#else
+#define DEEPBIND RTLD_DEEPBIND
+#endif
+
 bool unwind_libunwind_open(const char *directory)
 {
     char path[4096];
@@ -32,7 +39,7 @@ bool unwind_libunwind_open(const char *directory)
     text_put(&text, "/" UNWIND_HELPER_FILE);
     if (text.cut)
         return false;
-    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL | DEEPBIND);
     const struct unwind_helper *table = library ? dlsym(library, UNWIND_HELPER_SYMBOL) : NULL;
     if (!table || table->version != UNWIND_HELPER_VERSION)
         return false;
