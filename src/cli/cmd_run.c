@@ -7,9 +7,11 @@
 #include "cli/reading.h"
 #include "cli/recordings.h"
 #include "cli/target.h"
+#include "cli/trimmer.h"
 #include "contract/read.h"
 #include "symbols/symbolizer.h"
 #include "viewer/plain.h"
+#include "viewer/units.h"
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -27,6 +29,8 @@ static const char help[] =
     "  --sample BYTES        record one allocation in about BYTES (512K); default: all of them\n"
     "  --children no|fork|all  which child processes are recorded too; default all\n"
     "  --option KEY=VALUE    any setting of heapmark-options(7)\n"
+    "  --trim on-drop|every:S  make the program give freed memory back: when much of it is held and quiet, or\n"
+    "                        every S seconds; default off\n"
     "  --report              print the whole report at the end, on stderr\n"
     "  --force               run also a program that cannot be recorded\n"
     "  -q, --quiet           say nothing at the end\n"
@@ -41,15 +45,17 @@ struct run {
     struct preload_request request;
     bool report, force, quiet;
     struct preload preload;
+    struct trimmer *trimmer;
     uint64_t start_realtime_ns;
 };
 
-enum { OPTION_REPORT = PRELOAD_OPTIONS_END, OPTION_FORCE, OPTION_HELP };
+enum { OPTION_REPORT = PRELOAD_OPTIONS_END, OPTION_FORCE, OPTION_TRIM, OPTION_HELP };
 
 static const struct option options[] = {
     PRELOAD_LONG_OPTIONS,
     { "report", no_argument, NULL, OPTION_REPORT },
     { "force", no_argument, NULL, OPTION_FORCE },
+    { "trim", required_argument, NULL, OPTION_TRIM },
     { "quiet", no_argument, NULL, 'q' },
     { "help", no_argument, NULL, OPTION_HELP },
     { NULL, 0, NULL, 0 },
@@ -66,6 +72,13 @@ static int read_options(struct run *run, int argc, char **argv)
         case 'q': run->quiet = true; break;
         case OPTION_REPORT: run->report = true; break;
         case OPTION_FORCE: run->force = true; break;
+        case OPTION_TRIM:
+            trimmer_free(run->trimmer);
+            run->trimmer = trimmer_new(optarg);
+            if (run->trimmer)
+                break;
+            command_misused("run", "--trim wants on-drop or every:SECONDS, not '%s'", optarg);
+            return '?';
         default: return option;
         }
     }
@@ -117,6 +130,17 @@ static void say_recording(const struct recordings *recordings, const char *path)
     reading_close(&reading);
 }
 
+static void say_trims(const struct trimmer *trimmer)
+{
+    struct trimmer_sum sum = trimmer_sum(trimmer);
+    char count[UNITS_BYTES], size[UNITS_BYTES], time[UNITS_BYTES];
+    if (sum.trims == 0)
+        fputs("heapmark: no trim was due\n", stderr);
+    else
+        fprintf(stderr, "heapmark: %s trim%s gave back %s in all and took %s\n", units_count(count, (int64_t)sum.trims),
+                sum.trims == 1 ? "" : "s", units_size(size, (int64_t)sum.returned_bytes), units_duration(time, sum.took_ns));
+}
+
 /* The report goes where the summary goes: standard output is the program's. */
 static void print_report(const char *path)
 {
@@ -143,6 +167,8 @@ static void finish(const struct run *run, const struct launch *launch)
         print_report(main->path);
     else if (!run->quiet)
         say_recording(&recordings, main->path);
+    if (main && run->trimmer && !run->quiet)
+        say_trims(run->trimmer);
     recordings_free(&recordings);
 }
 
@@ -163,13 +189,20 @@ static int status_of_verdict(enum target_verdict verdict)
     }
 }
 
+static uint64_t step_trimmer(void *trimmer, pid_t pid)
+{
+    return trimmer_step(trimmer, pid);
+}
+
 static int launch(struct run *run, const struct target *target, char **argv)
 {
     struct launch child;
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     run->start_realtime_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-    launch_and_wait(&child, target->path, argv, target->verdict == TARGET_HOSTILE ? NULL : &run->preload);
+    const struct launch_company company = { .step = step_trimmer, .context = run->trimmer };
+    launch_and_wait(&child, target->path, argv, target->verdict == TARGET_HOSTILE ? NULL : &run->preload,
+                    run->trimmer ? &company : NULL);
     if (child.failed) {
         command_bad("run", "cannot run %s: %s", target->path, strerror(child.failed));
         return child.pid < 0 ? EXIT_OWN : child.failed == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_RUNNABLE;
@@ -207,6 +240,7 @@ int cmd_run(int argc, char **argv)
         command_misused("run", "no command given");
     else if (!stopped)
         status = inspect_and_launch(&run, argv + optind);
+    trimmer_free(run.trimmer);
     preload_free(&run.preload);
     preload_request_free(&run.request);
     return status;

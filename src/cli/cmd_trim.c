@@ -150,7 +150,7 @@ int cmd_trim(int argc, char **argv)
     if (argc - optind != 1)
         return command_misused("trim", argc == optind ? "no process given" : "one process at a time");
     status = COMMAND_BAD;
-    if (asking_do(&asking, argv[optind], HMK_REQUEST_TRIM, asking.dry_run, "")) {
+    if (asking_do(&asking, argv[optind], HMK_REQUEST_TRIM, asking.dry_run ? HMK_TRIM_DRY : HMK_TRIM_FULL, "")) {
         if (asking.ask.status == HMK_ANSWER_DONE)
             status = print(&asking);
         else

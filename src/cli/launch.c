@@ -108,18 +108,30 @@ static bool still_runs(struct launch *launch)
     return found == 0 || errno == EINTR;
 }
 
-static void wait_for_end(struct launch *launch, const sigset_t *set)
+static int next_signal(const struct launch *launch, const struct launch_company *company, const sigset_t *set,
+                       siginfo_t *info)
+{
+    *info = (siginfo_t){0};
+    if (!company)
+        return sigwaitinfo(set, info);
+    uint64_t ns = company->step(company->context, launch->pid);
+    return sigtimedwait(set, info, &(struct timespec){ .tv_sec = (time_t)(ns / 1000000000u),
+                                                       .tv_nsec = (long)(ns % 1000000000u) });
+}
+
+static void wait_for_end(struct launch *launch, const struct launch_company *company, const sigset_t *set)
 {
     while (still_runs(launch)) {
         siginfo_t info;
-        int signal = sigwaitinfo(set, &info);
+        int signal = next_signal(launch, company, set, &info);
         bool by_process = info.si_code <= 0 && info.si_pid != launch->pid;
         if (signal > 0 && signal != SIGCHLD && by_process)
             kill(launch->pid, signal);
     }
 }
 
-void launch_and_wait(struct launch *launch, const char *path, char *const *argv, const struct preload *preload)
+void launch_and_wait(struct launch *launch, const char *path, char *const *argv, const struct preload *preload,
+                     const struct launch_company *company)
 {
     struct signals signals;
     int report[2], reason;
@@ -138,7 +150,7 @@ void launch_and_wait(struct launch *launch, const char *path, char *const *argv,
     if (launch->pid > 0) {
         if (read(report[0], &reason, sizeof reason) == (ssize_t)sizeof reason)
             launch->failed = reason;
-        wait_for_end(launch, &signals.watched);
+        wait_for_end(launch, company, &signals.watched);
         signals_drop_pending(&signals);
     }
     close(report[0]);

@@ -11,6 +11,7 @@
  * the job.
  */
 
+#include <stdint.h>
 #include <sys/types.h>
 
 struct preload;
@@ -22,7 +23,14 @@ struct launch {
     int failed;                 /* errno of a fork or exec that failed: then nothing else is meant */
 };
 
-/* preload: what is set in the program's environment; NULL: nothing. */
-void launch_and_wait(struct launch *launch, const char *path, char *const *argv, const struct preload *preload);
+/* What else is to be done while the program runs. */
+struct launch_company {
+    uint64_t (*step)(void *context, pid_t pid);     /* returns the nanoseconds until it wants to be called again */
+    void *context;
+};
+
+/* preload: what is set in the program's environment; NULL: nothing.  company may be NULL. */
+void launch_and_wait(struct launch *launch, const char *path, char *const *argv, const struct preload *preload,
+                     const struct launch_company *company);
 
 #endif

@@ -22,7 +22,7 @@ enum hmk_request_kind {
     HMK_REQUEST_NONE = 0,       /* taken back */
     HMK_REQUEST_MARK = 1,       /* label */
     HMK_REQUEST_SNAPSHOT = 2,   /* label; census of kind REQUEST. answer[0]: record of HMK_CENSUSES */
-    HMK_REQUEST_TRIM = 3,       /* argument 1: forecast only. answer: see enum hmk_trim_answer */
+    HMK_REQUEST_TRIM = 3,       /* argument: enum hmk_trim_argument. answer: see enum hmk_trim_answer */
     HMK_REQUEST_EXACT = 4,      /* argument: as SNAPSHOT, from a forked child */
     HMK_REQUEST_AT_EXIT = 5,    /* the process's own census on its way out */
     HMK_REQUEST_TAKEN = 255     /* the process is at work on it, or has answered */
@@ -39,6 +39,12 @@ enum hmk_lever {
     HMK_LEVER_JEMALLOC = 1u << 1,
     HMK_LEVER_TCMALLOC = 1u << 2,
     HMK_LEVER_MIMALLOC = 1u << 3
+};
+
+enum hmk_trim_argument {
+    HMK_TRIM_FULL = 0,          /* a census before and after */
+    HMK_TRIM_DRY = 1,           /* the forecast only */
+    HMK_TRIM_PLAIN = 2          /* no census: for those who trim often */
 };
 
 enum hmk_trim_answer {

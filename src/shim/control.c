@@ -22,16 +22,17 @@ static struct spin serving;
 
 /* ---- the work ----------------------------------------------------------------------------------- */
 
-static void do_trim(struct thread *thread, bool forecast_only, struct control_answer *answer)
+static void do_trim(struct thread *thread, uint64_t how, struct control_answer *answer)
 {
     uint64_t *value = answer->value;
     struct survey_result before = {0}, after = {0};
-    survey_take(thread, HMK_CENSUS_TRIM_BEFORE, "", &before);
+    if (how != HMK_TRIM_PLAIN)
+        survey_take(thread, HMK_CENSUS_TRIM_BEFORE, "", &before);
     value[HMK_TRIM_CENSUS_BEFORE] = before.record;
     value[HMK_TRIM_FORECAST] = before.forecast_bytes;
     value[HMK_TRIM_LEVERS] = lever_found();
     value[HMK_TRIM_RSS_BEFORE] = value[HMK_TRIM_RSS_AFTER] = timeline_rss();
-    if (forecast_only)
+    if (how == HMK_TRIM_DRY)
         return;
     uint64_t start = sys_monotonic_ns();
     value[HMK_TRIM_RSS_BEFORE] = timeline_rss();
@@ -44,7 +45,8 @@ static void do_trim(struct thread *thread, bool forecast_only, struct control_an
     value[HMK_TRIM_RETURNED] = value[HMK_TRIM_RSS_BEFORE] > value[HMK_TRIM_RSS_AFTER]
                                    ? value[HMK_TRIM_RSS_BEFORE] - value[HMK_TRIM_RSS_AFTER]
                                    : 0;
-    survey_take(thread, HMK_CENSUS_TRIM_AFTER, "", &after);
+    if (how != HMK_TRIM_PLAIN)
+        survey_take(thread, HMK_CENSUS_TRIM_AFTER, "", &after);
     value[HMK_TRIM_CENSUS_AFTER] = after.record;
     recording_event(HMK_EVENT_TRIM, value[HMK_TRIM_RSS_BEFORE], value[HMK_TRIM_RSS_AFTER], value[HMK_TRIM_FORECAST],
                     value[HMK_TRIM_NS], NULL);
@@ -85,7 +87,8 @@ static void perform(void *argument)
         survey_take(job->thread, HMK_CENSUS_EXIT, "", &result);
         break;
     case HMK_REQUEST_TRIM:
-        do_trim(job->thread, job->argument == 1, answer);
+        do_trim(job->thread, job->argument, answer);
+        timeline_now();     /* an idle process would show the old value until its next event */
         break;
     default:
         answer->status = HMK_ANSWER_UNSUPPORTED;
@@ -129,7 +132,7 @@ static bool is_waiting(void)
 static bool asks_for_trim(void)
 {
     const struct hmk_live *live = recording_live;
-    return HMK_OBSERVE(live->request_kind) == HMK_REQUEST_TRIM && HMK_GET(live->request_argument) != 1;
+    return HMK_OBSERVE(live->request_kind) == HMK_REQUEST_TRIM && HMK_GET(live->request_argument) != HMK_TRIM_DRY;
 }
 
 struct look {

@@ -30,13 +30,10 @@ static inline size_t rounded(size_t bytes)
     return bytes == 0 ? 16 : (bytes + 15) & ~(size_t)15;
 }
 
-/* Sampled mode's countdown; in exact mode sample_left is never above 0.  The mask keeps absurd sizes, which will be
- * refused, from turning it round, were there 100,000 of them. */
-#define COUNTED_BYTES ((UINT64_C(1) << 44) - 1)
 static inline bool is_passed_over(size_t bytes)
 {
     struct thread *thread = thread_self;
-    return thread != NULL && (thread->sample_left -= (int64_t)(bytes & COUNTED_BYTES) + SAMPLING_OVERHEAD) > 0;
+    return thread != NULL && sampling_passes_over(thread, bytes);
 }
 
 /* A call that is passed over is marked all the same: no request may be served while the allocator's locks are held.  (One

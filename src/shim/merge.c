@@ -10,10 +10,19 @@ static bool is_exact(const struct unwind_result *stack, uint32_t i)
     return stack->exact != NULL && (stack->exact[i / 64] >> (i % 64) & 1);
 }
 
+/* As long as the frames are those of the last stack, only their number grows. */
 static inline void put(struct merge *merge, uint64_t found, uint32_t instruction, uint32_t kind)
 {
-    if (merge->count < MERGE_FRAMES)
-        merge->frame[merge->count++] = (struct merge_frame){found, instruction, kind};
+    uint32_t i = merge->count;
+    if (i >= MERGE_FRAMES)
+        return;
+    merge->count = i + 1;
+    const struct merge_frame *last = &merge->last[i];
+    if (merge->common == i && i < merge->last_count && last->found == found && last->instruction == instruction &&
+        last->kind == kind)
+        merge->common = i + 1;
+    else
+        merge->frame[i] = (struct merge_frame){found, instruction, kind};
 }
 
 static inline void put_native(struct merge *merge, const struct unwind_result *native, uint32_t i)
@@ -85,7 +94,7 @@ static void by_order(struct merge *merge, const struct unwind_result *native, ui
 
 void merge_frames(struct merge *merge, const struct unwind_result *native, bool places)
 {
-    merge->count = 0;
+    merge->count = merge->common = 0;
     merge->flags = 0;
     python_walk(&merge->python);
     uint32_t groups = merge->python.group_count;
@@ -113,11 +122,6 @@ static uint32_t resolve(const struct merge_frame *frame, void *scratch)
 
 void merge_resolve(struct merge *merge, void *scratch)
 {
-    uint32_t i = 0;
-    while (i < merge->count && i < merge->last_count && merge->frame[i].found == merge->last[i].found &&
-           merge->frame[i].instruction == merge->last[i].instruction && merge->frame[i].kind == merge->last[i].kind)
-        i++;
-    merge->common = i;
-    for (; i < merge->count; i++)
+    for (uint32_t i = merge->common; i < merge->count; i++)
         merge->ref[i] = resolve(&merge->frame[i], scratch);
 }

@@ -25,20 +25,19 @@ struct merge_frame {
 struct merge {
     struct python_stack python;
     uint64_t sps[UNWIND_DEPTH_LIMIT];
-    struct merge_frame frame[MERGE_FRAMES];     /* root first */
-    uint32_t count;
+    struct merge_frame frame[MERGE_FRAMES];     /* root first; the first `common` are those of last */
+    uint32_t count, common;
     uint32_t flags;                             /* enum unwind_flag to add */
     /* the thread's last interned stack and the nodes of its frames, so that only what differs is looked up */
     struct merge_frame last[MERGE_FRAMES];
     uint32_t last_node[MERGE_FRAMES];
     uint32_t last_count;
     uint32_t ref[MERGE_FRAMES];                 /* of frame[common ...], by merge_resolve */
-    uint32_t common;
 };
 
 /* `places`: merge->sps is known. */
 void merge_frames(struct merge *merge, const struct unwind_result *native, bool places);
-/* Finds what is common with the last stack, and the refs of the rest.  May take the loader's lock (scratch as for module_find), so no
+/* Finds the refs of the frames that differ from the last stack.  May take the loader's lock (scratch as for module_find), so no
  * lock of ours is held. */
 void merge_resolve(struct merge *merge, void *scratch);
 static inline uint64_t merge_code(const struct merge_frame *frame)

@@ -15,11 +15,10 @@
  * part of a run that was over its budget, weigh 1.
  */
 
+#include "shim/thread.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-struct thread;
 
 extern uint64_t sampling_interval;      /* 0: exact mode */
 extern uint32_t sampling_first_site;    /* UINT32_MAX in exact mode */
@@ -29,6 +28,14 @@ extern uint32_t sampling_first_site;    /* UINT32_MAX in exact mode */
 void sampling_start(uint64_t interval, uint32_t first_site);
 /* At the beginning of a thread, and when exact mode ended under it. */
 void sampling_draw(struct thread *thread);
+
+/* The countdown; in exact mode sample_left is never above 0.  The mask keeps absurd sizes, which will be refused, from
+ * turning it round, were there 100,000 of them. */
+#define SAMPLING_COUNTED_BYTES ((UINT64_C(1) << 44) - 1)
+static inline bool sampling_passes_over(struct thread *thread, size_t bytes)
+{
+    return (thread->sample_left -= (int64_t)(bytes & SAMPLING_COUNTED_BYTES) + SAMPLING_OVERHEAD) > 0;
+}
 
 struct sampling_weight {
     uint64_t count, bytes;

@@ -3,6 +3,7 @@
 
 #include "freestanding/arena.h"
 #include "freestanding/sys.h"
+#include "shim/module.h"
 #include "shim/unwind_objects.h"
 #include <string.h>
 #include "freestanding/banned.h"
@@ -179,18 +180,26 @@ static void look_up(uint64_t pc, struct unwind_rule *rule)
         *rule = (struct unwind_rule){ .kind = UNWIND_RULE_UNKNOWN };
 }
 
+/* A frame without unwind data that has no caller: the loader's own start, from which it runs the constructors of
+ * libraries, or an address that nothing called, at the start of a function: the made-up root of a coroutine. */
+static bool is_root(uint64_t pc)
+{
+    struct unwind_rule rule;
+
+    if (module_is_loader(pc))
+        return true;
+    look_up(pc, &rule);
+    return rule.kind != UNWIND_RULE_UNKNOWN;
+}
+
 uint32_t unwind_rules_resolve(struct unwind_rules *rules, uint64_t pc)
 {
     struct unwind_rule rule;
 
     look_up(pc - 1, &rule);
     uint32_t code = code_of(pc, &rule);
-    if (code == UNWIND_CODE_UNKNOWN) {
-        /* An address that nothing called, at the start of a function: the made-up root of a coroutine. */
-        look_up(pc, &rule);
-        if (rule.kind != UNWIND_RULE_UNKNOWN)
-            code = UNWIND_CODE_END;
-    }
+    if (code == UNWIND_CODE_UNKNOWN && is_root(pc))
+        code = UNWIND_CODE_END;
     if (rules && pc < ADDRESS_LIMIT && !insert(rules, pc, code))
         grow(rules);
     return code;

@@ -531,7 +531,7 @@ static void put_trims(struct strbuf *out, const struct report *report, const str
     for (size_t i = 0; i < history->trim_count; i++) {
         const struct history_trim *trim = &history->trims[i];
         strbuf_printf(out, "%9s %12s %12s %12s %9s\n", units_elapsed(a, trim->time_ns),
-                      units_size(b, (int64_t)trim->rss_before_bytes), units_size(c, (int64_t)trim->forecast_bytes),
+                      units_size(b, (int64_t)trim->rss_before_bytes), trim->forecast_bytes ? units_size(c, (int64_t)trim->forecast_bytes) : "-",
                       units_size(d, (int64_t)(trim->rss_before_bytes - trim->rss_after_bytes)),
                       units_duration(e, trim->duration_ns));
     }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# The unwinder of the other machine: compiled by the cross compiler, its unit test run by the emulator, with libgcc as the oracle.
+# The unwinder of the other machine: compiled by the cross compiler, its unit test run by the emulator, with libgcc as
+# the oracle.
 load helper
 
 # cross_test FLAGS...: builds the unit test of the unwinder and runs its cases of the fast one.
@@ -13,8 +14,9 @@ cross_test() {
         aarch64-linux-gnu-gcc "${flags[@]}" -shared -fPIC -DPLUGIN_FRAME="${plugin#*:}" \
             "$top/tests/unit/unwind_plugin.c" -o "plugin_${plugin%:*}.so"
     done
-    aarch64-linux-gnu-gcc "${flags[@]}" -I"$top/tests/cross" -DHELPER_DIRECTORY="\"$work\"" -DPLUGIN_DIRECTORY="\"$work\"" \
-        "$top/tests/unit/test_unwind.c" "$top"/src/shim/unwind*.c "$top"/src/freestanding/*.c -o test_unwind -lpthread -ldl
+    flags+=(-I"$top/tests/cross" -DHELPER_DIRECTORY="\"$work\"" -DPLUGIN_DIRECTORY="\"$work\"")
+    aarch64-linux-gnu-gcc "${flags[@]}" "$top/tests/unit/test_unwind.c" "$top/tests/cross/module_none.c" \
+        "$top"/src/shim/unwind*.c "$top"/src/freestanding/*.c -o test_unwind -lpthread -ldl
     CK_RUN_CASE=fast qemu-aarch64 -L /usr/aarch64-linux-gnu ./test_unwind >out
     grep -q signals_at_any_instruction out
 }
