@@ -4,7 +4,7 @@
  * standard input ends (or SIGTERM, where a mode cannot read), then says what it noticed and returns 0.
  *
  * usage: target read [BLOCKS] | epoll | futex | busy [THREADS] | blocked | one-open | sigwait | own-handler | past-libc |
- *               altstack | small-stack | exec PROGRAM [ARGUMENT]...
+ *               altstack | small-stack | parent | exec PROGRAM [ARGUMENT]...
  */
 #include <errno.h>
 #include <pthread.h>
@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "say.h"
 
@@ -308,6 +309,74 @@ static int become(char **argv)
     return 1;
 }
 
+/* ---- children ----------------------------------------------------------------------------------- */
+
+static void *inherited[200];
+
+_Noreturn static void be_a_child(int close_all)
+{
+    for (int fd = 3; close_all && fd < 1100; fd++)
+        close(fd);
+    for (int i = 0; i < 200; i++)
+        free(inherited[i]);
+    for (int i = 0; i < 20000; i++)
+        touch(malloc((size_t)(1 + i % 3000)), 1);
+    _exit(9);
+}
+
+static long wait_for(pid_t child)
+{
+    int status = 0;
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+        ;
+    return !WIFEXITED(status) || WEXITSTATUS(status) != 9;
+}
+
+static pid_t vfork_and_exec(void)
+{
+    static char *const arguments[] = {(char *)"sh", (char *)"-c", (char *)"exit 9", NULL};
+    pid_t child = vfork();
+    if (child == 0) {
+        execve("/bin/sh", arguments, environ);
+        _exit(1);
+    }
+    return child;
+}
+
+static pid_t vfork_and_exit(void)
+{
+    pid_t child = vfork();
+    if (child == 0)
+        _exit(9);
+    return child;
+}
+
+/* Allocates, says ready; after a line of input makes children of every kind, allocates nothing, says so. */
+static int parent(void)
+{
+    char byte;
+    long wrong = 0;
+    for (int i = 0; i < 200; i++)
+        touch(inherited[i] = malloc((size_t)(i * 37 % 5000 + 1)), 1);
+    ready();
+    if (read(0, &byte, 1) != 1)
+        return 1;
+    for (int close_all = 0; close_all < 2; close_all++) {
+        pid_t child = fork();
+        if (child == 0)
+            be_a_child(close_all);
+        wrong += wait_for(child);
+        child = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+        if (child == 0)
+            be_a_child(close_all);
+        wrong += wait_for(child);
+    }
+    wrong += wait_for(vfork_and_exec()) + wait_for(vfork_and_exit());
+    say("children_done", wrong);
+    wait_in_read();
+    return wrong != 0;
+}
+
 int main(int argc, char **argv)
 {
     const char *mode = argc > 1 ? argv[1] : "";
@@ -336,6 +405,8 @@ int main(int argc, char **argv)
         return small_alternate_stack();
     if (strcmp(mode, "small-stack") == 0)
         return small_stack();
+    if (strcmp(mode, "parent") == 0)
+        return parent();
     if (strcmp(mode, "exec") == 0 && argc > 2)
         return become(argv + 2);
     say("no such mode", 0);
