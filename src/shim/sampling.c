@@ -14,11 +14,12 @@ void sampling_start(uint64_t interval, uint32_t first_site)
     __atomic_store_n(&sampling_interval, interval, __ATOMIC_RELEASE);
 }
 
-/* 2^x for -1022 < x <= 0, to 1e-7: a polynomial for the fraction, the exponent set directly. */
-static double power_of_two(double x)
+/* exp(-x) for 0 <= x < 700, to 1e-8: 2^whole times a short series for the rest, which is at most half a power of two. */
+static double exponential(double x)
 {
-    int whole = (int)x - (x < (int)x);
-    double f = (x - whole) * 0.6931471805599453;
+    double y = -x * 1.4426950408889634;
+    int whole = (int)(y - 0.5);
+    double f = (y - whole) * 0.6931471805599453;
     double sum = 1 + f * (1 + f * (1.0 / 2 + f * (1.0 / 6 + f * (1.0 / 24 + f * (1.0 / 120 + f * (1.0 / 720 + f / 5040))))));
     union {
         uint64_t bits;
@@ -68,14 +69,15 @@ void sampling_draw(struct thread *thread)
     thread->sample_left = (int64_t)(-logarithm(uniform) * (double)interval) + 1;
 }
 
+/* 1 / (1 - exp(-x)).  For small x the series of the whole, since the subtraction would lose the digits that matter. */
 static double weight_of(size_t requested)
 {
     double x = ((double)requested + SAMPLING_OVERHEAD) / (double)sampling_interval;
-    if (x < 1e-4)
-        return 1 / x + 0.5;     /* the series; the subtraction below would lose digits */
+    if (x < 0.25)
+        return 1 / x + 0.5 + x * (1.0 / 12 - x * x * (1.0 / 720 - x * x / 30240));
     if (x > 40)
         return 1;
-    return 1 / (1 - power_of_two(-x * 1.4426950408889634));
+    return 1 / (1 - exponential(x));
 }
 
 /* The count is rounded up or down by a hash of the address: right on average, and the same when the block dies. */

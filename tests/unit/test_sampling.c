@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: MIT */
+/* Sampled mode: sums are right on average, and what is born with a weight dies with it. */
+
+#include "fake_process.h"
+
+#include "shim/recording.h"
+#include "shim/sampling.h"
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+
+#define HEAP UINT64_C(0x7f0000000000)
+
+static uint64_t next_random(uint64_t *seed)
+{
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 7;
+    *seed ^= *seed << 17;
+    return *seed >> 11;
+}
+
+/* ---- one weight ---------------------------------------------------------------------------------- */
+
+/* The chance that a block is recorded, times its weight, is 1: for all sizes, over many draws. */
+START_TEST(chance_times_weight_is_one)
+{
+    static const size_t sizes[] = {0, 1, 100, 5000, 100000, 524288, 2000000, 50000000};
+    struct thread thread = {.random = 12345};
+    sampling_start(524288, 0);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        double chance = 1 - exp(-((double)sizes[i] + SAMPLING_OVERHEAD) / 524288), bytes = 0, count = 0;
+        enum { ADDRESSES = 4096 };
+        for (uintptr_t k = 0; k < ADDRESSES; k++) {
+            struct sampling_weight weight = sampling_weight((void *)(HEAP + k * 4096), sizes[i], 4);
+            bytes += (double)weight.bytes;
+            count += (double)weight.count;
+        }
+        /* Rounding is by address: 1/64 of a count stands for 4096 addresses. */
+        ck_assert_double_le(fabs(count / ADDRESSES * chance - 1), 0.02 * chance + 1e-6);
+        ck_assert_double_le(fabs(bytes / ADDRESSES * chance - (double)sizes[i]), 0.02 * chance + 1e-6 * (double)sizes[i]);
+    }
+    double sum = 0;
+    enum { DRAWS = 200000 };
+    for (int i = 0; i < DRAWS; i++) {
+        sampling_draw(&thread);
+        ck_assert_int_gt(thread.sample_left, 0);
+        sum += (double)thread.sample_left;
+    }
+    /* Exponential: the standard error of the mean is mean / sqrt(n). */
+    ck_assert_double_le(fabs(sum / DRAWS - 524288), 3 * 524288 / sqrt(DRAWS));
+}
+END_TEST
+
+START_TEST(exact_mode_weighs_one_and_passes_nothing_over)
+{
+    struct thread thread = {.sample_left = 77};
+    struct sampling_weight weight = sampling_weight((void *)HEAP, 1000, 4);
+    ck_assert_uint_eq(weight.count, 1);
+    ck_assert_uint_eq(weight.bytes, 1000);
+    sampling_draw(&thread);
+    for (int i = 0; i < 200000; i++)
+        ck_assert_msg(!sampling_passes_over(&thread, SIZE_MAX), "at %d", i);
+}
+END_TEST
+
+/* ---- whole runs ---------------------------------------------------------------------------------- */
+
+enum { RUNS = 300, EVENTS = 2000 };
+
+static size_t size_of(uint64_t *seed)
+{
+    uint64_t random = next_random(seed);
+    return random % 50 == 0 ? (random >> 8) % 300000 : (random >> 8) % 2000;
+}
+
+/* The totals of a run against what it allocated and freed: the mean of many runs within 3 standard errors. */
+START_TEST(totals_are_unbiased)
+{
+    struct moments { double sum, squares, truth; } moment[4] = {{0}};
+    sampling_start(20000, 0);
+    uint64_t seed = 4711;
+    thread_current();
+    for (int run = 0; run < RUNS; run++) {
+        struct fake_sum before = fake_sum_of_all();
+        static size_t bytes[EVENTS];
+        double truth[4] = {0};
+        thread_self->random = next_random(&seed) | 1;
+        sampling_draw(thread_self);
+        for (uintptr_t i = 0; i < EVENTS; i++) {
+            bytes[i] = size_of(&seed);
+            fake_malloc(HEAP + (i << 20), bytes[i], i % 20);
+            truth[0] += 1;
+            truth[2] += (double)bytes[i];
+        }
+        for (uintptr_t i = 0; i < EVENTS; i++)
+            if (i % 3 != 0)
+                fake_free(HEAP + (i << 20));
+            else
+                truth[1] += 1, truth[3] += (double)bytes[i];
+        struct fake_sum after = fake_sum_of_all();
+        double seen[4] = {(double)(after.allocations - before.allocations), (double)(after.live_blocks - before.live_blocks),
+                          0, (double)(after.live_bytes - before.live_bytes)};
+        for (uintptr_t i = 0; i < EVENTS; i += 3)
+            fake_free(HEAP + (i << 20));
+        for (int k = 0; k < 4; k++) {
+            moment[k].sum += seen[k] - truth[k];
+            moment[k].squares += (seen[k] - truth[k]) * (seen[k] - truth[k]);
+            moment[k].truth += truth[k];
+        }
+    }
+    for (int k = 0; k < 4; k++) {
+        if (k == 2)
+            continue;
+        double mean = moment[k].sum / RUNS, error = sqrt(moment[k].squares / RUNS / RUNS);
+        ck_assert_msg(fabs(mean) <= 3 * error, "sum %d: off by %g, standard error %g, truth %g", k, mean, error,
+                      moment[k].truth / RUNS);
+        ck_assert_double_lt(error, 0.05 * moment[k].truth / RUNS);   /* the test could see a bias of 15 % */
+    }
+    /* Nothing lives any more, to the byte: deaths weigh what births did. */
+    struct fake_sum end = fake_sum_of_all();
+    ck_assert_int_eq(end.live_bytes, 0);
+    ck_assert_int_eq(end.live_blocks, 0);
+    ck_assert_int_eq(end.slack, 0);
+    ck_assert_int_eq(recording_live->heap.live_bytes, 0);
+    ck_assert_int_gt(recording_live->heap.peak_bytes, 0);
+}
+END_TEST
+
+/* Exact until half of the run, then sampled: blocks of both halves die in the second. */
+START_TEST(switching_keeps_totals_consistent)
+{
+    enum { BLOCKS = 5000 };
+    static size_t bytes[BLOCKS];
+    uint64_t seed = 99 + (uint64_t)_i;
+    double exact = 0, sampled = 0, all_sampled = 0, error = 0;
+    uint32_t last_exact = 0;
+    for (uintptr_t i = 0; i < BLOCKS / 2; i++) {
+        bytes[i] = size_of(&seed);
+        last_exact = fake_malloc(HEAP + (i << 20), bytes[i], i % 20);
+        exact += (double)bytes[i];
+    }
+    ck_assert_double_eq((double)recording_live->heap.live_bytes, exact);
+    stack_begin_sampling(20000);
+    thread_self->random = next_random(&seed) | 1;
+    ck_assert_uint_eq(sampling_first_site, recording_count(HMK_SITES));
+    for (uintptr_t i = BLOCKS / 2; i < BLOCKS; i++) {
+        bytes[i] = size_of(&seed);
+        uint32_t site = fake_malloc(HEAP + (i << 20), bytes[i], i % 20);
+        ck_assert(site == 0 || site >= sampling_first_site);
+        sampled += site != 0;
+        all_sampled += (double)bytes[i];
+        double x = ((double)bytes[i] + SAMPLING_OVERHEAD) / 20000;
+        error += (double)bytes[i] * (double)bytes[i] * (exp(-x) / (1 - exp(-x)));
+    }
+    ck_assert_double_lt(sampled, BLOCKS / 2);
+    double live = (double)recording_live->heap.live_bytes;
+    ck_assert_msg(fabs(live - exact - all_sampled) <= 4 * sqrt(error), "live %g, truth %g, standard error %g", live,
+                  exact + all_sampled, sqrt(error));
+    struct fake_sum one = fake_sum_of(last_exact);
+    for (uintptr_t i = BLOCKS; i-- > 0;)
+        fake_free(HEAP + (i << 20));
+    ck_assert_int_gt(one.live_blocks, 0);
+    struct fake_sum end = fake_sum_of_all();
+    ck_assert_int_eq(end.live_bytes, 0);
+    ck_assert_int_eq(end.live_blocks, 0);
+    ck_assert_int_eq(recording_live->heap.live_bytes, 0);
+    for (uint64_t site = HMK_SITE_FIRST; site < recording_count(HMK_SITES); site++) {
+        const struct hmk_site *record = recording_at(HMK_SITES, site);
+        ck_assert_int_eq((record->flags & HMK_SITE_SAMPLED) != 0, site >= sampling_first_site);
+    }
+}
+END_TEST
+
+/* The first event of every thread after the switch is drawn like any other: with many threads that allocate once each, a
+ * bias of one interval for each would show. */
+START_TEST(first_event_after_the_switch_is_no_sure_hit)
+{
+    fake_malloc(HEAP, 1, 1);
+    stack_begin_sampling(1000000);
+    uint64_t seed = 31337;
+    int hits = 0;
+    for (uintptr_t i = 1; i <= 1000; i++) {
+        thread_self->random = next_random(&seed) | 1;
+        thread_self->sample_left = SAMPLING_EXACT;
+        hits += fake_malloc(HEAP + (i << 20), 10000, 1) != 0;
+    }
+    /* Expected 10 of 1000. */
+    ck_assert_int_gt(hits, 0);
+    ck_assert_int_lt(hits, 30);
+}
+END_TEST
+
+START_TEST(temporary_blocks_of_sampled_mode_are_not_those_that_others_passed)
+{
+    sampling_start(1000, 0);
+    thread_current()->random = 7;
+    thread_self->sample_left = 1;
+    uint32_t site = fake_malloc(HEAP, 400, 1);
+    ck_assert_uint_ne(site, 0);
+    fake_free(HEAP);
+    int64_t temporary = fake_sum_of(site).temporary;
+    ck_assert_int_gt(temporary, 0);
+    do {
+        fake_free(HEAP);
+        temporary = fake_sum_of(site).temporary;
+        thread_self->sample_left = 1;
+        ck_assert_uint_eq(fake_malloc(HEAP, 400, 1), site);
+    } while (thread_self->sample_left < 100);
+    ck_assert_uint_eq(fake_malloc(HEAP + 4096, 16, 1), 0);
+    fake_free(HEAP);
+    ck_assert_int_eq(fake_sum_of(site).live_blocks, 0);
+    ck_assert_int_eq(fake_sum_of(site).temporary, temporary);
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *const tests[] = {
+        chance_times_weight_is_one, exact_mode_weighs_one_and_passes_nothing_over, totals_are_unbiased,
+        first_event_after_the_switch_is_no_sure_hit, temporary_blocks_of_sampled_mode_are_not_those_that_others_passed,
+    };
+    Suite *suite = suite_create("sampling");
+    TCase *all = tcase_create("all");
+    tcase_add_checked_fixture(all, fake_begin, fake_end);
+    tcase_set_timeout(all, 60);
+    for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
+        tcase_add_test(all, tests[i]);
+    tcase_add_loop_test(all, switching_keeps_totals_consistent, 0, 20);
+    suite_add_tcase(suite, all);
+    SRunner *runner = srunner_create(suite);
+    srunner_set_fork_status(runner, CK_FORK);
+    srunner_run_all(runner, CK_NORMAL);
+    int failures = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failures ? 1 : 0;
+}
