@@ -69,7 +69,7 @@ void recording_event(uint32_t kind, uint64_t a, uint64_t b, uint64_t c, uint64_t
 void recording_sample(const struct hmk_sample *sample);
 
 /* In the child of a fork, before anything is written, while no other thread runs: leaves the parent's file and starts the
- * child's own by the same pattern, with the modules, strings, frames and sites that the parent had at the fork (same ids)
+ * child's own by the same pattern, with the modules, strings, codes, frames and sites that the parent had at the fork (same ids)
  * and all counters zero; live.control_signal and live.module_generation are kept.  Every pointer into the parent's
  * recording is stale afterwards.  False: no file; the child records into private memory. */
 bool recording_fork_child(void);

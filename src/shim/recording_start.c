@@ -261,7 +261,7 @@ static bool copy_table(const struct recording_table *from, enum hmk_table_id id)
 
 static bool fill_child(struct recording_head *head, const void *argument)
 {
-    static const unsigned char inherited[] = { HMK_STRINGS, HMK_MODULES, HMK_FRAMES, HMK_SITES };
+    static const unsigned char inherited[] = { HMK_STRINGS, HMK_MODULES, HMK_CODES, HMK_FRAMES, HMK_SITES };
     const struct parent *parent = argument;
     const struct recording_table *sites = &parent->tables[HMK_SITES];
     if (!recording_reserve(HMK_SITE_PEAKS, sites->count))
