@@ -61,8 +61,9 @@ bool lever_pull(void)
     return false;
 }
 
-bool lever_is_clear(void)
+bool lever_is_clear(const struct unwind_start *start)
 {
+    (void)start;
     return false;
 }
 
