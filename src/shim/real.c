@@ -33,7 +33,9 @@ size_t real_size_early(const void *block)
 }
 
 enum { UNTRIED, RUNNING, READY, FAILED };
-static int stage;
+/* Volatile: libc declares dlsym a leaf, which never comes back into this file, and a compiler that believes it drops the
+ * store before the look-ups.  But dlsym allocates when a name is not found. */
+static volatile int stage;
 
 __attribute__((cold, noinline)) static bool look_up(void)
 {
