@@ -35,6 +35,7 @@ static void read_parts(struct ledger *ledger, const struct hmk_census *census)
         part[causes[i] ? causes[i] : LEDGER_UNUSED] += (int64_t)census->held_bytes[i];
     part[LEDGER_LIVE] = (int64_t)census->live_bytes;
     part[LEDGER_SLACK] = (int64_t)census->slack_bytes;
+    part[LEDGER_PYTHON] = (int64_t)census->python_live_bytes;
     part[LEDGER_METADATA] = (int64_t)census->metadata_bytes;
     part[LEDGER_MAPPED] = (int64_t)census->mapped_bytes;
     part[LEDGER_FILES] = (int64_t)census->file_bytes;
@@ -50,11 +51,12 @@ static void read_parts(struct ledger *ledger, const struct hmk_census *census)
 
 static void read_pins(struct ledger *ledger, const struct read_file *file, const struct hmk_census *census)
 {
-    ledger->pin_count = census->pin_count;
     ledger->pins = xcalloc(census->pin_count, sizeof *ledger->pins);
     for (uint64_t i = 0; i < census->pin_count; i++) {
         const struct hmk_pin *pin = read_pin(file, census->pin_first + i);
-        ledger->pins[i] = (struct ledger_pin){
+        if (pin->kind == HMK_PIN_ARENA)
+            continue;
+        ledger->pins[ledger->pin_count++] = (struct ledger_pin){
             .kind = pin->kind == HMK_PIN_TOP ? LEDGER_PIN_TOP
                     : pin->kind == HMK_PIN_TOP_CACHED ? LEDGER_PIN_TOP_CACHED : LEDGER_PIN_PAGES,
             .returns_itself = (pin->flags & HMK_PIN_RETURNS_ITSELF) != 0,
@@ -78,6 +80,56 @@ static void read_arenas(struct ledger *ledger, const struct hmk_census *census)
             .heaps = arena->heaps,
         };
     }
+}
+
+/* ---- CPython's arenas --------------------------------------------------------------------------- */
+
+const unsigned char ledger_fill_percent[LEDGER_FILLS] = { 1, 5, 10, 25, 50, 75, 90, 100 };
+_Static_assert(LEDGER_FILLS == HMK_FILLS, "struct hmk_census says up to where each goes");
+
+static void read_keepers(struct ledger_python *python, const struct read_file *file, const struct hmk_census *census)
+{
+    python->keepers = xcalloc(census->pin_count, sizeof *python->keepers);
+    for (uint64_t i = 0; i < census->pin_count; i++) {
+        const struct hmk_pin *pin = read_pin(file, census->pin_first + i);
+        if (pin->kind != HMK_PIN_ARENA)
+            continue;
+        const char *type = read_string(file, (uint32_t)pin->address);
+        python->keepers[python->keeper_count++] = (struct ledger_keeper){
+            .kind = *type == 0 ? LEDGER_TABLES : strcmp(type, "(spare)") == 0 ? LEDGER_SPARES
+                    : strcmp(type, "(other)") == 0 ? LEDGER_OTHERS : LEDGER_OBJECTS,
+            .type = type, .site = pin->site, .arenas = pin->arena, .blocks = pin->blocks, .bytes = pin->bytes,
+            .gain_bytes = pin->gain_bytes, .cumulative_bytes = pin->cumulative_bytes,
+            .loss_bytes = pin->largest_bytes,
+        };
+    }
+}
+
+static void read_python(struct ledger *ledger, const struct read_file *file, const struct hmk_census *census)
+{
+    ledger->python = (struct ledger_python){
+        .arena_count = census->python_arena_count, .pool_count = census->python_pool_count,
+        .free_pool_count = census->python_free_pool_count, .arena_bytes = census->python_arena_bytes,
+        .live_blocks = census->python_live_blocks, .slot_bytes = census->python_slot_bytes,
+        .free_pool_bytes = census->python_free_pool_bytes, .sparse_count = census->python_sparse_count,
+        .sparse_bytes = census->python_sparse_bytes, .sparse_live_bytes = census->python_sparse_live_bytes,
+        .sparse_blocks = census->python_sparse_blocks, .seen_blocks = census->python_seen_blocks,
+    };
+    memcpy(ledger->python.fill_count, census->python_fill_count, sizeof census->python_fill_count);
+    memcpy(ledger->python.fill_held, census->python_fill_held, sizeof census->python_fill_held);
+    read_keepers(&ledger->python, file, census);
+}
+
+#define KEEPERS_NAMED 3
+
+size_t ledger_main_keepers(const struct ledger_python *python)
+{
+    uint64_t held = python->sparse_bytes - python->sparse_live_bytes;
+    size_t count = 0;
+    while (count < python->keeper_count && count < KEEPERS_NAMED
+           && (count == 0 || python->keepers[count - 1].cumulative_bytes < held / 10 * 9))
+        count++;
+    return count;
 }
 
 static void read_ledger(struct ledger *ledger, const struct read_file *file, const struct hmk_census *census)
@@ -109,6 +161,7 @@ static void read_ledger(struct ledger *ledger, const struct read_file *file, con
     read_parts(ledger, census);
     read_arenas(ledger, census);
     read_pins(ledger, file, census);
+    read_python(ledger, file, census);
 }
 
 static int time_compare(const void *a, const void *b)
@@ -138,8 +191,10 @@ struct ledgers ledgers_read(const struct read_file *file)
 
 void ledgers_free(struct ledgers *ledgers)
 {
-    for (size_t i = 0; i < ledgers->count; i++)
+    for (size_t i = 0; i < ledgers->count; i++) {
         free(ledgers->at[i].pins);
+        free(ledgers->at[i].python.keepers);
+    }
     free(ledgers->at);
     *ledgers = (struct ledgers){ 0 };
 }

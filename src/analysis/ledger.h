@@ -13,6 +13,7 @@ struct read_file;
 enum ledger_part {
     LEDGER_LIVE,                /* requested bytes of live blocks */
     LEDGER_SLACK,               /* rounding and headers of live blocks */
+    LEDGER_PYTHON,              /* blocks in use in CPython's arenas */
     LEDGER_RETURNABLE,          /* held, by cause: DESIGN's words; first .. */
     LEDGER_TOP,
     LEDGER_PARTIAL,
@@ -60,6 +61,38 @@ struct ledger_arena {
     uint64_t heaps;
 };
 
+/* Objects of one type in CPython's arenas of which at most a quarter is in use. */
+struct ledger_keeper {
+    enum {
+        LEDGER_OBJECTS,
+        LEDGER_TABLES,          /* no objects: what objects own */
+        LEDGER_SPARES,          /* freed objects that the interpreter keeps for the next ones */
+        LEDGER_OTHERS           /* of types for which there was no room */
+    } kind;
+    const char *type;
+    uint32_t site;              /* that mapped most of the arenas */
+    uint32_t arenas;            /* with such objects */
+    uint64_t blocks, bytes;
+    uint64_t gain_bytes;        /* held bytes that go with these objects, when all before it in the list went */
+    uint64_t cumulative_bytes;
+    uint64_t loss_bytes;        /* what RSS loses then: the gain and the objects themselves */
+};
+
+#define LEDGER_FILLS 8
+struct ledger_python {
+    uint32_t arena_count;       /* 0: no arenas, and the rest 0 too */
+    uint32_t pool_count, free_pool_count;
+    uint64_t arena_bytes;       /* resident */
+    uint64_t live_blocks, slot_bytes, free_pool_bytes;
+    uint32_t sparse_count;      /* arenas of which at most a quarter is in use */
+    uint64_t sparse_bytes, sparse_live_bytes, sparse_blocks, seen_blocks;
+    uint32_t fill_count[LEDGER_FILLS];  /* arenas of which up to ledger_fill_percent[] are in use */
+    uint64_t fill_held[LEDGER_FILLS];   /* and what is held in them */
+    struct ledger_keeper *keepers;      /* first the steps that free arenas, then others by how many they are */
+    size_t keeper_count;
+};
+extern const unsigned char ledger_fill_percent[LEDGER_FILLS];
+
 struct ledger {
     enum ledger_kind kind;
     const char *label;
@@ -91,6 +124,7 @@ struct ledger {
 
     struct ledger_pin *pins;    /* as ranked by the census: cumulative_bytes rises */
     size_t pin_count;
+    struct ledger_python python;
 };
 
 /* All complete censuses by time. */
@@ -107,5 +141,8 @@ const struct ledger *ledgers_current(const struct ledgers *ledgers, uint64_t rss
 /* One that saw far more held than the newest did: an exit's census is often taken when everything is gone.  NULL: none. */
 const struct ledger *ledgers_more_held(const struct ledgers *ledgers);
 const struct ledger *ledgers_at_peak(const struct ledgers *ledgers);    /* of the highest RSS, when it was taken at one */
+
+/* The keepers to be named: the first ones that free nearly all that can be freed, at most three. */
+size_t ledger_main_keepers(const struct ledger_python *python);
 
 #endif

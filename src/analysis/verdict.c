@@ -180,7 +180,6 @@ static void judge_caches(struct judge *judge)
         enum verdict_step step;
     } caches[] = {
         { LEDGER_CACHED, VERDICT_CACHED, VERDICT_STEP_TCACHE },
-        { LEDGER_ARENA, VERDICT_ARENAS_HELD, VERDICT_STEP_FREE },
         { LEDGER_FOREIGN, VERDICT_OTHER_ALLOCATOR, VERDICT_STEP_LEVER },
     };
     for (size_t i = 0; i < sizeof caches / sizeof *caches; i++) {
@@ -188,6 +187,27 @@ static void judge_caches(struct judge *judge)
         if (noticeable(judge, bytes))
             found(judge, caches[i].kind, bytes)->step = caches[i].step;
     }
+}
+
+/* An arena is unmapped with its last object, and no trim reaches into it. */
+static void judge_arenas(struct judge *judge)
+{
+    const struct ledger_python *python = &judge->ledger->python;
+    uint64_t bytes = part(judge->ledger, LEDGER_ARENA);
+    size_t named = ledger_main_keepers(python);
+
+    if (!noticeable(judge, bytes))
+        return;
+    struct verdict_finding *finding = found(judge, VERDICT_ARENAS_HELD, bytes);
+    finding->step = VERDICT_STEP_DROP;
+    finding->site_blocks = python->sparse_blocks;
+    finding->site_bytes = python->sparse_live_bytes;
+    for (size_t i = 0; i < named; i++) {
+        finding->gain_bytes += python->keepers[i].gain_bytes;
+        finding->step_bytes += python->keepers[i].loss_bytes;
+    }
+    if (named > 0)
+        finding->site = python->keepers[0].site;
 }
 
 /* ---- live memory -------------------------------------------------------------------------------- */
@@ -265,6 +285,13 @@ static void judge_live(struct judge *judge)
     rank_free(&rank);
 }
 
+static void judge_python_live(struct judge *judge)
+{
+    uint64_t bytes = part(judge->ledger, LEDGER_PYTHON);
+    if (bytes >= NOTICE_BYTES && bytes >= judge->program_rss / 3)
+        found(judge, VERDICT_PYTHON_OBJECTS, bytes)->step = VERDICT_STEP_PYTHONMALLOC;
+}
+
 /* CPython maps the arenas of its objects one by one: 256 KiB up to 3.9, 1 MiB since. */
 static bool maps_python_arenas(const struct profile *profile, const struct profile_site *site)
 {
@@ -322,7 +349,8 @@ static void judge_untold(struct judge *judge)
 
 static uint64_t weight(const struct verdict_finding *finding)
 {
-    return finding->kind == VERDICT_IN_USE ? finding->bytes / IN_USE_WEIGHT : finding->bytes;
+    bool in_use = finding->kind == VERDICT_IN_USE || finding->kind == VERDICT_PYTHON_OBJECTS;
+    return in_use ? finding->bytes / IN_USE_WEIGHT : finding->bytes;
 }
 
 static int finding_compare(const void *a, const void *b)
@@ -346,6 +374,8 @@ struct verdict verdict_find(const struct profile *profile, const struct ledger *
         judge_shared_pages(&judge);
         judge_stuck(&judge);
         judge_caches(&judge);
+        judge_arenas(&judge);
+        judge_python_live(&judge);
         judge_mappings(&judge);
     } else {
         judge_untold(&judge);
@@ -366,7 +396,7 @@ const char *verdict_kind_name(enum verdict_kind kind)
         [VERDICT_THREAD_ARENAS] = "thread-arenas", [VERDICT_FRAGMENTATION] = "fragmentation",
         [VERDICT_CACHED] = "cached", [VERDICT_ARENAS_HELD] = "arenas-held",
         [VERDICT_OTHER_ALLOCATOR] = "other-allocator", [VERDICT_MAPPINGS] = "mappings",
-        [VERDICT_PYTHON_ARENAS] = "python-arenas",
+        [VERDICT_PYTHON_ARENAS] = "python-arenas", [VERDICT_PYTHON_OBJECTS] = "python-objects",
     };
     return names[kind];
 }
@@ -379,7 +409,7 @@ const char *verdict_step_name(enum verdict_step step)
         [VERDICT_STEP_TRIM_THRESHOLD] = "set-trim-threshold", [VERDICT_STEP_MMAP_THRESHOLD] = "set-mmap-threshold",
         [VERDICT_STEP_TCACHE] = "disable-tcache", [VERDICT_STEP_SEPARATE] = "separate-lifetimes",
         [VERDICT_STEP_UNMAP] = "unmap", [VERDICT_STEP_LEVER] = "allocator-purge",
-        [VERDICT_STEP_PYTHONMALLOC] = "set-pythonmalloc",
+        [VERDICT_STEP_DROP] = "drop-objects", [VERDICT_STEP_PYTHONMALLOC] = "set-pythonmalloc",
     };
     return names[step];
 }

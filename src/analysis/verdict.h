@@ -31,10 +31,11 @@ enum verdict_kind {
     VERDICT_THREAD_ARENAS,      /* the same, in many arenas */
     VERDICT_FRAGMENTATION,      /* freed bytes on pages that many live blocks share */
     VERDICT_CACHED,             /* in the allocator's per-thread caches */
-    VERDICT_ARENAS_HELD,        /* interpreter arenas kept by live objects */
+    VERDICT_ARENAS_HELD,        /* free space in CPython's arenas, kept by live objects */
     VERDICT_OTHER_ALLOCATOR,    /* another allocator's cache */
     VERDICT_MAPPINGS,           /* mapped by the program itself */
-    VERDICT_PYTHON_ARENAS,      /* mapped by CPython for its objects, looked at from outside */
+    VERDICT_PYTHON_ARENAS,      /* mapped by CPython for its objects; what they hold could not be told */
+    VERDICT_PYTHON_OBJECTS,     /* in use by small Python objects */
     VERDICT_KINDS
 };
 
@@ -51,6 +52,7 @@ enum verdict_step {
     VERDICT_STEP_SEPARATE,      /* keep long-lived and short-lived blocks apart */
     VERDICT_STEP_UNMAP,         /* the mappings of `site` */
     VERDICT_STEP_LEVER,         /* that allocator's own call */
+    VERDICT_STEP_DROP,          /* drop or copy the objects that keep arenas: ledger->python says which */
     VERDICT_STEP_PYTHONMALLOC,  /* a run with PYTHONMALLOC=malloc sees the objects */
     VERDICT_STEPS
 };

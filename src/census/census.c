@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "census/census.h"
 
+#include "census/allocator_pymalloc.h"
 #include "census/areas.h"
 #include "census/blockmap.h"
 #include "census/extents.h"
@@ -9,6 +10,7 @@
 #include "census/pass_map.h"
 #include "census/peek.h"
 #include "census/pins.h"
+#include "census/pyobjects.h"
 #include <string.h>
 #include "freestanding/sys.h"
 #include "freestanding/banned.h"
@@ -27,6 +29,8 @@ struct taking {
     struct pass_map pass;
     struct gaps gaps;
     struct pins pins;
+    struct pymalloc pymalloc;
+    struct pyobjects pyobjects;
     struct ledger_chunk *chunks;
     uint32_t chunk_count;
     struct census_mapping *mappings;
@@ -220,6 +224,38 @@ static void forget_sites(struct taking *taking)
     memset(taking->pass.tally, 0, taking->pass.sites * sizeof(struct tally));
 }
 
+/* ---- the interpreter's heap ----------------------------------------------------------------------- */
+
+static bool look_at_python(struct taking *taking)
+{
+    const struct census_request *request = taking->request;
+    taking->pymalloc = (struct pymalloc){ .areas = &taking->areas, .peek = &taking->peek,
+                                          .minor = request->python_minor };
+    taking->pyobjects = (struct pyobjects){ .pymalloc = &taking->pymalloc, .type_type = request->python_type,
+                                            .sites = taking->pass.sites };
+    bool done = pymalloc_find(&taking->pymalloc, taking->mappings, taking->mapping_count, taking->census,
+                              taking->scratch) &&
+        pyobjects_rank(&taking->pyobjects, taking->scratch);
+    taking->census->python_seen_blocks = taking->pyobjects.seen_blocks;
+    return done;
+}
+
+static bool join_pins(struct taking *taking)
+{
+    struct census_result *result = taking->result;
+    uint32_t count = taking->pins.pin_count, more = taking->pyobjects.pin_count;
+    result->pins = taking->pins.pin;
+    result->pin_count = count + more;
+    if (more == 0)
+        return true;
+    result->pins = scratch_alloc(taking->scratch, (count + more) * sizeof(*result->pins));
+    if (!result->pins)
+        return false;
+    memcpy(result->pins, taking->pins.pin, count * sizeof(*result->pins));
+    memcpy(result->pins + count, taking->pyobjects.pin, more * sizeof(*result->pins));
+    return true;
+}
+
 /* ---- the whole ------------------------------------------------------------------------------------ */
 
 static bool prepare(struct taking *taking)
@@ -262,6 +298,7 @@ static bool fill_ledger(struct taking *taking)
         .chunk_count = taking->chunk_count,
         .mappings = taking->mappings,
         .mapping_count = taking->mapping_count,
+        .pymalloc = &taking->pymalloc,
         .mapped_by_site = taking->mapped_by_site,
         .sites = taking->pass.sites,
         .census = taking->census,
@@ -323,8 +360,6 @@ static bool fill_rows(struct taking *taking)
     }
     taking->result->rows = rows;
     taking->result->row_count = count;
-    taking->result->pins = taking->pins.pin;
-    taking->result->pin_count = taking->pins.pin_count;
     return true;
 }
 
@@ -332,7 +367,7 @@ static uint64_t ledger_sum(const struct hmk_census *census)
 {
     uint64_t sum = census->live_bytes + census->slack_bytes + census->metadata_bytes + census->mapped_bytes +
         census->file_bytes + census->shared_bytes + census->stack_bytes + census->self_bytes +
-        (uint64_t)census->unexplained_bytes;
+        census->python_live_bytes + (uint64_t)census->unexplained_bytes;
     for (unsigned i = 0; i < HMK_CAUSES; i++)
         sum += census->held_bytes[i];
     return sum;
@@ -390,7 +425,7 @@ bool census_take(const struct census_request *request, struct census_result *res
         check_identities(taking);
         if (request->sampled)
             forget_sites(taking);
-        done = fill_ledger(taking) && fill_rows(taking);
+        done = look_at_python(taking) && fill_ledger(taking) && fill_rows(taking) && join_pins(taking);
     }
     if (!done) {
         census_release(result);

@@ -35,13 +35,15 @@ struct census_request {
     uint64_t tcache_key;            /* the word at p[1] of a freed block p = malloc(24); 0: not known */
     uint64_t top_granule;           /* 2 MiB with the tunable glibc.malloc.hugetlb=1; 0: the page size */
     uint64_t stale_live;            /* blocks whose free was missed; identity 3 */
+    unsigned python_minor;          /* CPython 3.minor, with a GIL, is in the process; 0: none that is known */
+    uintptr_t python_type;          /* its PyType_Type; 0: not known */
 };
 
 #define CENSUS_ROWS_MOST 8192u
 struct census_result {
     struct hmk_census census;       /* all but sequence, row_* and pin_*: places in the recording */
     const struct hmk_census_row *rows;
-    const struct hmk_pin *pins;
+    struct hmk_pin *pins;           /* address of HMK_PIN_ARENA: of the type's name, NUL-terminated, for a string's offset */
     uint32_t row_count, pin_count;  /* rows: at most CENSUS_ROWS_MOST, those with the most bytes */
     /* Chunk bytes in use for the allocator (cached, unknown and its own structures included), mmapped chunks apart:
      * what mallinfo2 calls uordblks.  Valid with HMK_CENSUS_WALKED. */

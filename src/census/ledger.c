@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "census/ledger.h"
 
+#include "census/allocator_pymalloc.h"
 #include "census/areas.h"
 #include "census/blockmap.h"
 #include "census/extents.h"
@@ -164,6 +165,37 @@ static void tell_rest(struct walk *walk, const struct area *area, uintptr_t from
     }
 }
 
+static void tell_arena(struct walk *walk, const struct area *area, struct pymalloc_arena *arena, uintptr_t from,
+                       uintptr_t to)
+{
+    struct hmk_census *census = walk->ledger->census;
+    bool whole = from == arena->start && to == arena->end && arena->resident_bytes <= area->rss_bytes;
+    uint64_t bytes = whole ? arena->resident_bytes : resident(area, from, to);
+    uint64_t live = arena->untold_bytes < bytes ? arena->untold_bytes : bytes;
+    arena->untold_bytes -= live;
+    tell(walk, &census->python_live_bytes, live);
+    tell(walk, &census->held_bytes[HMK_CAUSE_ARENA], bytes - live);
+}
+
+/* A mapping that the program made, but for the arenas in it. */
+static void tell_mapping(struct walk *walk, const struct area *area, uint32_t site, uintptr_t from, uintptr_t to)
+{
+    struct ledger *ledger = walk->ledger;
+    while (from < to) {
+        struct pymalloc_arena *arena = pymalloc_from(ledger->pymalloc, from);
+        uintptr_t end = arena && arena->start < to ? arena->start : to;
+        if (from < end) {
+            uint64_t bytes = resident(area, from, end);
+            tell(walk, &ledger->census->mapped_bytes, bytes);
+            ledger->mapped_by_site[site < ledger->sites ? site : 0] += bytes;
+        } else {
+            end = arena->end < to ? arena->end : to;
+            tell_arena(walk, area, arena, from, end);
+        }
+        from = end;
+    }
+}
+
 /* The part [from, to) that belongs neither to the heap nor to heapmark. */
 static void tell_mappings(struct walk *walk, const struct area *area, uintptr_t from, uintptr_t to)
 {
@@ -182,9 +214,7 @@ static void tell_mappings(struct walk *walk, const struct area *area, uintptr_t 
         uintptr_t end = mapping->end < to ? mapping->end : to;
         if (from < start)
             tell_rest(walk, area, from, start);
-        uint64_t bytes = resident(area, start, end);
-        tell(walk, &ledger->census->mapped_bytes, bytes);
-        ledger->mapped_by_site[mapping->site < ledger->sites ? mapping->site : 0] += bytes;
+        tell_mapping(walk, area, mapping->site, start, end);
         from = end;
     }
     if (from < to)
@@ -298,5 +328,7 @@ bool ledger_fill(struct ledger *ledger, struct scratch *scratch)
             tell_area(&walk, area);
     }
     ledger->census->rss_bytes = counted;
+    ledger->census->python_arena_bytes = ledger->census->python_live_bytes +
+        ledger->census->held_bytes[HMK_CAUSE_ARENA];
     return true;
 }

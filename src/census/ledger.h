@@ -13,6 +13,7 @@
 
 struct areas;
 struct extents;
+struct pymalloc;
 struct scratch;
 
 /* A live block of its own mapping: an mmapped chunk. */
@@ -28,6 +29,7 @@ struct ledger {
     uint32_t chunk_count;
     const struct census_mapping *mappings;  /* sorted */
     uint32_t mapping_count;
+    const struct pymalloc *pymalloc;        /* arenas among the mappings; what is live in them is marked as told */
     uint64_t *mapped_by_site;               /* resident bytes, added to; by site */
     uint32_t sites;
     struct hmk_census *census;              /* columns are added to */

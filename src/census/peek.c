@@ -3,11 +3,13 @@
 
 #include "census/scratch.h"
 #include <string.h>
+#include <sys/uio.h>
 #include "freestanding/sys.h"
 #include "freestanding/banned.h"
 
 #define WINDOW_BYTES 65536u
 #define PAGE 4096u
+#define GATHERED 64u            /* pieces for one call of the kernel */
 
 bool peek_init(struct peek *peek, bool direct, struct scratch *scratch)
 {
@@ -40,4 +42,32 @@ uint64_t peek_word_slow(struct peek *peek, uintptr_t address, uintptr_t limit)
         return 0;
     }
     return *(const uint64_t *)(peek->window + (address - peek->start));
+}
+
+bool peek_copy(const struct peek *peek, void *to, uintptr_t from, size_t bytes)
+{
+    if (!peek->direct)
+        return sys_process_read(peek->pid, to, (const void *)from, bytes) == (long)bytes;
+    memcpy(to, (const void *)from, bytes);
+    return true;
+}
+
+size_t peek_gather(const struct peek *peek, void *to, const uintptr_t *from, size_t count, size_t each)
+{
+    unsigned char *at = to;
+    struct iovec piece[GATHERED];
+    for (size_t done = 0; done < count;) {
+        size_t some = count - done < GATHERED ? count - done : GATHERED;
+        for (size_t i = 0; i < some; i++) {
+            piece[i] = (struct iovec){ (void *)from[done + i], each };
+            if (peek->direct)
+                memcpy(at + i * each, piece[i].iov_base, each);
+        }
+        long got = peek->direct ? (long)(some * each) : sys_gather(at, some * each, piece, some);
+        if (got < (long)(some * each))
+            return done + (got > 0 ? (size_t)got / each : 0);
+        done += some;
+        at += some * each;
+    }
+    return count;
 }

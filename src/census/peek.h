@@ -37,4 +37,10 @@ static inline uint64_t peek_word(struct peek *peek, uintptr_t address, uintptr_t
     return peek_word_slow(peek, address, limit);
 }
 
+/* Whole pieces; false: cannot be read.  What may be read directly was listed as readable. */
+bool peek_copy(const struct peek *peek, void *to, uintptr_t from, size_t bytes);
+
+/* `count` pieces of `each` bytes, one behind the other in `to`; how many could be read before the first that could not. */
+size_t peek_gather(const struct peek *peek, void *to, const uintptr_t *from, size_t count, size_t each);
+
 #endif

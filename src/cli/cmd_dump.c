@@ -204,6 +204,26 @@ static void dump_census_arena(unsigned number, const struct hmk_census_arena *c)
            c->cached_bytes, c->stuck_bytes, c->heaps);
 }
 
+static void dump_python(const struct hmk_census *c)
+{
+    FIELD(python_live_bytes);
+    FIELD(python_arena_bytes);
+    FIELD(python_live_blocks);
+    FIELD(python_slot_bytes);
+    FIELD(python_free_pool_bytes);
+    FIELD(python_arena_count);
+    FIELD(python_pool_count);
+    FIELD(python_free_pool_count);
+    FIELD(python_sparse_count);
+    FIELD(python_sparse_bytes);
+    FIELD(python_sparse_live_bytes);
+    FIELD(python_sparse_blocks);
+    FIELD(python_seen_blocks);
+    for (unsigned i = 0; i < HMK_FILLS; i++)
+        printf(" python_fill_count[%u]=%" PRIu32 " python_fill_held[%u]=%" PRIu64, i, c->python_fill_count[i], i,
+               c->python_fill_held[i]);
+}
+
 static void dump_census(struct dump *dump, const struct hmk_census *c)
 {
     printf("sequence=%" PRIu32 " kind=%" PRIu32 " flags=0x%" PRIx32 " time_ns=%" PRIu64, c->sequence, c->kind, c->flags,
@@ -253,6 +273,8 @@ static void dump_census(struct dump *dump, const struct hmk_census *c)
     FIELD(trim_threshold_bytes);
     for (unsigned i = 0; i < HMK_CENSUS_ARENAS; i++)
         dump_census_arena(i, &c->arena[i]);
+    if (c->python_arena_count > 0)
+        dump_python(c);
 }
 
 static void dump_census_row(const struct hmk_census_row *c)
@@ -268,7 +290,7 @@ static void dump_census_row(const struct hmk_census_row *c)
     FIELD(mapped_bytes);
 }
 
-static void dump_pin(const struct hmk_pin *c)
+static void dump_pin(struct dump *dump, const struct hmk_pin *c)
 {
     printf("site=%" PRIu32, c->site);
     FIELD(kind);
@@ -279,7 +301,10 @@ static void dump_pin(const struct hmk_pin *c)
     FIELD(gain_bytes);
     FIELD(cumulative_bytes);
     FIELD(largest_bytes);
-    printf(" address=0x%" PRIx64, c->address);
+    if (c->kind == HMK_PIN_ARENA)
+        put_quoted(dump, "type", read_string(dump->file, (uint32_t)c->address));
+    else
+        printf(" address=0x%" PRIx64, c->address);
 }
 
 static void dump_histogram(const struct hmk_histogram *histogram)
@@ -357,7 +382,7 @@ static void dump_record(struct dump *dump, enum hmk_table_id id, uint64_t index)
     case HMK_CENSUSES: dump_census(dump, record); break;
     case HMK_CENSUS_ROWS: dump_census_row(record); break;
     case HMK_HISTOGRAMS: dump_histogram(record); break;
-    case HMK_PINS: dump_pin(record); break;
+    case HMK_PINS: dump_pin(dump, record); break;
     default: dump_raw(dump, id, record);
     }
     putchar('\n');

@@ -372,7 +372,7 @@ enum hmk_cause {
     HMK_CAUSE_CACHED = 3,       /* tcache and fastbin chunks: free for us, in use for the allocator */
     HMK_CAUSE_TOP = 4,          /* the part of returnable kept in the main top by the trim threshold */
     HMK_CAUSE_STUCK_TOP = 5,    /* top of an arena other than the main one */
-    HMK_CAUSE_ARENA = 6,        /* interpreter arena kept by live objects */
+    HMK_CAUSE_ARENA = 6,        /* of CPython's arenas, what no block in use covers; a live block keeps each of them */
     HMK_CAUSE_FOREIGN = 7,      /* another allocator's cache */
     HMK_CAUSE_UNKNOWN = 8,      /* resident, never owned by a block we saw: top pad, huge-page fill */
     HMK_CAUSES = 12
@@ -399,6 +399,7 @@ struct hmk_census_arena {
     uint64_t heaps;
 };
 
+#define HMK_FILLS 8u
 struct hmk_census {
     uint32_t sequence;          /* odd: being written; even and not 0: complete */
     uint32_t kind;              /* enum hmk_census_kind */
@@ -423,7 +424,7 @@ struct hmk_census {
     /* the heap */
     uint64_t heap_extent_bytes; /* address space of all heaps */
     uint64_t heap_resident_bytes;
-    uint64_t heap_held_bytes;   /* sum of held_bytes */
+    uint64_t heap_held_bytes;   /* sum of held_bytes, HMK_CAUSE_ARENA apart: that is not in the heap */
     uint64_t held_page_bytes;   /* pages wholly held */
     uint64_t live_block_count;
     uint64_t nonresident_live_bytes;
@@ -446,7 +447,23 @@ struct hmk_census {
     uint64_t live_before, live_after;   /* heap live bytes at the start and the end of the scan */
     uint64_t trim_threshold_bytes;      /* main top's size: what is kept although returnable */
     struct hmk_census_arena arena[HMK_CENSUS_ARENAS]; /* the first arena_count of them */
-    uint8_t reserved[1024 - 912];
+    /* CPython's arenas (pymalloc), as far as their pools' headers prove them to be some; blocks count with their slots */
+    uint64_t python_live_bytes;         /* of the ledger: blocks in use, resident */
+    uint64_t python_arena_bytes;        /* resident: python_live_bytes and held_bytes[HMK_CAUSE_ARENA] */
+    uint64_t python_live_blocks;
+    uint64_t python_slot_bytes;         /* free blocks in pools in use, resident or not */
+    uint64_t python_free_pool_bytes;    /* resident bytes of pools without a block in use */
+    uint32_t python_arena_count;
+    uint32_t python_pool_count;         /* pools with a block in use */
+    uint32_t python_free_pool_count;    /* without, never used ones included */
+    uint32_t python_sparse_count;       /* arenas of which at most a quarter is in use */
+    uint64_t python_sparse_bytes;       /* resident bytes of those */
+    uint64_t python_sparse_live_bytes;  /* blocks in use in them; HMK_PIN_ARENA tells their types */
+    uint64_t python_sparse_blocks;
+    uint64_t python_seen_blocks;        /* of those, looked at */
+    uint32_t python_fill_count[HMK_FILLS];      /* arenas of which up to 1, 5, 10, 25, 50, 75, 90, 100 % are in use */
+    uint64_t python_fill_held[HMK_FILLS];       /* their resident bytes that no block in use covers */
+    uint8_t reserved[2048 - 1096];
 };
 
 struct hmk_census_row {
@@ -464,7 +481,8 @@ struct hmk_census_row {
 enum hmk_pin_kind {
     HMK_PIN_TOP = 1,            /* holds the top of the main heap: rung of the ladder */
     HMK_PIN_TOP_CACHED = 2,     /* no live block, but a cached free chunk sits under the top */
-    HMK_PIN_PAGES = 3
+    HMK_PIN_PAGES = 3,
+    HMK_PIN_ARENA = 4           /* objects of one type in CPython's arenas of which at most a quarter is in use */
 };
 enum hmk_pin_flag {
     HMK_PIN_RETURNS_ITSELF = 1u << 0, /* freeing it returns the memory; else a trim is needed */
@@ -473,14 +491,14 @@ enum hmk_pin_flag {
 struct hmk_pin {
     uint32_t kind;              /* enum hmk_pin_kind */
     uint32_t flags;             /* enum hmk_pin_flag */
-    uint32_t site;              /* of the pinning blocks */
-    uint32_t arena;             /* 0 = main */
+    uint32_t site;              /* of the pinning blocks; HMK_PIN_ARENA: that mapped most of those arenas */
+    uint32_t arena;             /* 0 = main; HMK_PIN_ARENA: how many arenas such objects are in */
     uint64_t blocks;
-    uint64_t bytes;             /* requested bytes of the pinning blocks */
+    uint64_t bytes;             /* requested bytes of the pinning blocks; HMK_PIN_ARENA: their slots */
     uint64_t gain_bytes;        /* held bytes that could go if this set went */
-    uint64_t cumulative_bytes;  /* with all sets before it in the list */
-    uint64_t address;           /* of the highest block of the set */
-    uint64_t largest_bytes;     /* chunk size of that block */
+    uint64_t cumulative_bytes;  /* with all sets of its kind before it in the list */
+    uint64_t address;           /* of the highest block of the set; HMK_PIN_ARENA: string: the type, empty: no object */
+    uint64_t largest_bytes;     /* chunk size of that block; HMK_PIN_ARENA: all that RSS would lose, objects included */
 };
 
 #ifdef __cplusplus
@@ -505,7 +523,7 @@ HMK_ASSERT_SIZE(struct hmk_histogram, 512);
 HMK_ASSERT_SIZE(struct hmk_sample, 48);
 HMK_ASSERT_SIZE(struct hmk_event, 72);
 HMK_ASSERT_SIZE(struct hmk_census_arena, 56);
-HMK_ASSERT_SIZE(struct hmk_census, 1024);
+HMK_ASSERT_SIZE(struct hmk_census, 2048);
 HMK_ASSERT_SIZE(struct hmk_census_row, 64);
 HMK_ASSERT_SIZE(struct hmk_pin, 64);
 

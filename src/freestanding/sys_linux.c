@@ -379,6 +379,14 @@ long sys_process_read(int pid, void *to, const void *from, size_t bytes)
     return sys_call(SYS_process_vm_readv, pid, (long)&local, 1, (long)&remote, 1, 0);
 }
 
+/* The kernel pins the pages of the other side of such a copy, one by one, and only copies from the caller's own.  So
+ * what is read is taken for the own side, and the buffer for that of "another" process. */
+long sys_gather(void *to, size_t bytes, const struct iovec *from, size_t count)
+{
+    struct iovec remote = { to, bytes };
+    return sys_call(SYS_process_vm_writev, sys_getpid(), (long)from, (long)count, (long)&remote, 1, 0);
+}
+
 bool sys_readable(const void *word)
 {
     /* The kernel copies the new mask in before it looks at the unknown `how`: EFAULT or EINVAL, never a change. */

@@ -22,6 +22,7 @@ static struct {
     int (*is_finalizing)(void);
     const char *runtime;
     const char *code_type;
+    const char *type_type;
 } interpreter;
 static uint64_t loop_start, loop_bytes;
 static uint32_t checked_walks;          /* the first ones cannot fault and look at everything */
@@ -84,6 +85,7 @@ static bool find_symbols(void)
     __builtin_memcpy(&interpreter.is_finalizing, &found[2], sizeof(void *));
     interpreter.runtime = symbol("_PyRuntime");
     interpreter.code_type = symbol("PyCode_Type");
+    interpreter.type_type = symbol("PyType_Type");
     void *loop = symbol("_PyEval_EvalFrameDefault");
     Dl_info info;
     ElfW(Sym) *entry = NULL;
@@ -120,6 +122,16 @@ __attribute__((cold)) void python_look(void)
     python_code_init(layout, (void *)(uintptr_t)interpreter.code_type);
     python_active = true;
     stack_forget();     /* what the unwinders remember of a stack was its site, and is now the number of its native part */
+}
+
+unsigned python_minor(void)
+{
+    return python_active ? layout->minor : 0;
+}
+
+uintptr_t python_type_type(void)
+{
+    return python_active ? (uintptr_t)interpreter.type_type : 0;
 }
 
 bool python_is_loop(uint64_t pc)

@@ -23,6 +23,10 @@ extern bool python_active;          /* stacks have Python frames */
 
 void python_look(void);             /* from the constructor, and when a module was loaded: is there an interpreter? */
 
+/* Which one, 3.minor, and its `type`; 0 while there is none that is understood. */
+unsigned python_minor(void);
+uintptr_t python_type_type(void);
+
 /* A hash of the calling thread's Python stack; 0: it has none. */
 uint64_t python_hash(void);
 

@@ -5,6 +5,7 @@
 #include "freestanding/sys.h"
 #include "freestanding/text.h"
 #include "shim/mapping.h"
+#include "shim/python.h"
 #include "shim/real.h"
 #include "shim/recording.h"
 #include "shim/spin.h"
@@ -120,6 +121,26 @@ static void copy_records(enum hmk_table_id id, uint64_t first, const void *from,
         __builtin_memcpy(recording_at(id, first), from, count * each);
 }
 
+/* Of types whose objects keep arenas; the same ones census after census.  A child inherits the parent's strings. */
+#define TYPE_NAMES 512u
+static uint32_t type_names[TYPE_NAMES];
+
+static uint32_t type_name(const char *name)
+{
+    uint32_t i = 0;
+    for (; i < TYPE_NAMES && type_names[i] != 0; i++)
+        if (text_equal(recording_at(HMK_STRINGS, type_names[i]), name))
+            return type_names[i];
+    return i < TYPE_NAMES ? type_names[i] = recording_string(name, text_length(name)) : 0;
+}
+
+static void name_types(const struct census_result *taken)
+{
+    for (uint32_t i = 0; i < taken->pin_count; i++)
+        if (taken->pins[i].kind == HMK_PIN_ARENA)
+            taken->pins[i].address = type_name((const char *)taken->pins[i].address);
+}
+
 static bool store(const struct census_result *taken, uint64_t record)
 {
     struct hmk_census *slot = recording_at(HMK_CENSUSES, record);
@@ -160,10 +181,13 @@ static bool take_and_store(enum hmk_census_kind kind, const char *label, struct 
         .tcache_key = tcache_key(),
         .top_granule = top_granule,
         .stale_live = recording_live->stale_live,
+        .python_minor = python_minor(),
+        .python_type = python_type_type(),
     };
     struct census_result taken;
     if (!census_take(&request, &taken))
         return false;
+    name_types(&taken);
     store(&taken, record);
     ring[kind].taken++;
     result->record = record;

@@ -5,6 +5,7 @@
 #include "analysis/profile.h"
 #include "analysis/verdict.h"
 #include "base/strbuf.h"
+#include "viewer/arenas.h"
 #include "viewer/report.h"
 #include "viewer/sites.h"
 #include "viewer/units.h"
@@ -82,7 +83,6 @@ static const char *const plain_sentences[VERDICT_KINDS] = {
     [VERDICT_TOP_KEPT] = "freed at the top of the heap are kept by the trim threshold",
     [VERDICT_TOP_STUCK] = "freed at the top of threads' arenas, which malloc_trim never trims",
     [VERDICT_CACHED] = "sit in the allocator's per-thread caches",
-    [VERDICT_ARENAS_HELD] = "of freed slots are in interpreter arenas that a live object keeps",
     [VERDICT_OTHER_ALLOCATOR] = "are in another allocator's cache, which malloc_trim cannot reach",
     [VERDICT_PYTHON_ARENAS] = "are arenas of Python objects, live ones and freed slots between them; malloc_trim cannot "
                               "reach them",
@@ -104,7 +104,7 @@ void findings_sentence(struct strbuf *out, const struct report *report, const st
                        const struct verdict_finding *finding)
 {
     const struct ledger *ledger = report->current;
-    char a[UNITS_BYTES];
+    char a[UNITS_BYTES], b[UNITS_BYTES], c[UNITS_BYTES];
 
     size(a, finding->bytes);
     if (plain_sentences[finding->kind]) {
@@ -134,6 +134,14 @@ void findings_sentence(struct strbuf *out, const struct report *report, const st
         break;
     case VERDICT_PINNED:
         put_pin(out, report, view, finding);
+        break;
+    case VERDICT_ARENAS_HELD:
+        arenas_sentence(out, view, ledger, finding);
+        break;
+    case VERDICT_PYTHON_OBJECTS:
+        strbuf_printf(out, "%s are in use by small Python objects: %s in %s", a,
+                      units_counted(b, ledger ? (int64_t)ledger->python.live_blocks : 0, "block"),
+                      units_counted(c, ledger ? ledger->python.arena_count : 0, "arena"));
         break;
     case VERDICT_THREAD_ARENAS:
         strbuf_printf(out, "%s freed at the tops of %" PRIu32 " thread arenas, which malloc_trim never trims", a,
@@ -180,10 +188,6 @@ void findings_step(struct strbuf *out, const struct report *report, const struct
         put_trim(out, report, finding);
         break;
     case VERDICT_STEP_FREE:
-        if (finding->site == VERDICT_NO_SITE) {
-            strbuf_put(out, "drop the live objects in those arenas");
-            break;
-        }
         strbuf_printf(out, "free %s of ", finding->site_blocks == 1 ? "the block" : "the blocks");
         put_where(out, view, finding);
         strbuf_put(out, finding->then_trim ? ", then trim" : "");
@@ -217,6 +221,9 @@ void findings_step(struct strbuf *out, const struct report *report, const struct
     case VERDICT_STEP_SNAPSHOT:
         if (report->life == REPORT_RUNNING)
             strbuf_printf(out, "heapmark snapshot %" PRIu32, report->profile->process.pid);
+        break;
+    case VERDICT_STEP_DROP:
+        arenas_advice(out, report->current, finding);
         break;
     case VERDICT_STEP_PYTHONMALLOC:
         strbuf_put(out, "a run with PYTHONMALLOC=malloc shows every object: who made it, and what it holds");

@@ -32,13 +32,14 @@ static const struct {
 } ledger_rows[] = {
     { LEDGER_LIVE, "live, as requested", "" },
     { LEDGER_SLACK, "live, rounding up", "and chunk headers" },
+    { LEDGER_PYTHON, "live, Python", "small objects in Python's arenas" },
     { LEDGER_RETURNABLE, "held, returnable", "whole pages; malloc_trim(0) returns them" },
     { LEDGER_TOP, "held, top", "returnable, kept by the trim threshold" },
     { LEDGER_PARTIAL, "held, partial", "free bytes on pages of live blocks" },
     { LEDGER_EDGE, "held, edge", "whole pages at the edge of a free chunk" },
     { LEDGER_CACHED, "held, cached", "freed blocks in the allocator's caches" },
     { LEDGER_STUCK_TOP, "held, stuck top", "tops of thread arenas; never trimmed" },
-    { LEDGER_ARENA, "held, arena", "interpreter arenas that a live object keeps" },
+    { LEDGER_ARENA, "held, arena", "free space in Python's arenas" },
     { LEDGER_FOREIGN, "held, foreign", "another allocator's cache" },
     { LEDGER_UNUSED, "held, never used", "resident, but no block was ever there" },
     { LEDGER_METADATA, "allocator's own", "" },
@@ -188,10 +189,14 @@ static void put_parts(struct strbuf *out, const struct report *report, const str
     const int64_t *part = ledger->part;
     uint64_t whole = ledger->rss_bytes;
     struct strbuf remark = STRBUF_INIT;
+    char blocks[UNITS_BYTES];
 
     put_live_remark(&remark, report->profile);
     put_part(out, "live blocks", part[LEDGER_LIVE] + part[LEDGER_SLACK], whole, remark.text);
     strbuf_clear(&remark);
+    if (part[LEDGER_PYTHON] > 0)
+        put_part(out, "small Python objects", part[LEDGER_PYTHON], whole,
+                 units_counted(blocks, (int64_t)ledger->python.live_blocks, "block"));
     put_held_remark(&remark, report, ledger);
     put_part(out, "freed but still held", ledger->held_bytes, whole, remark.text);
     if (part[LEDGER_MAPPED] > 0)

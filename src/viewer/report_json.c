@@ -167,7 +167,8 @@ static void put_verdict(struct writer *writer)
 }
 
 static const char *const part_names[LEDGER_PARTS] = {
-    [LEDGER_LIVE] = "live", [LEDGER_SLACK] = "slack", [LEDGER_RETURNABLE] = "held_returnable",
+    [LEDGER_LIVE] = "live", [LEDGER_SLACK] = "slack", [LEDGER_PYTHON] = "python_live",
+    [LEDGER_RETURNABLE] = "held_returnable",
     [LEDGER_TOP] = "held_top", [LEDGER_PARTIAL] = "held_partial", [LEDGER_EDGE] = "held_edge",
     [LEDGER_CACHED] = "held_cached", [LEDGER_STUCK_TOP] = "held_stuck_top", [LEDGER_ARENA] = "held_arena",
     [LEDGER_FOREIGN] = "held_foreign", [LEDGER_UNUSED] = "held_never_used", [LEDGER_METADATA] = "metadata",
@@ -231,6 +232,52 @@ static void put_arenas(struct json *json, const struct ledger *ledger)
     json_close(json, ']');
 }
 
+static void put_python(struct json *json, const struct ledger *ledger)
+{
+    const struct ledger_python *python = &ledger->python;
+    json_open(json, "python", '{');
+    json_uint(json, "arenas", python->arena_count);
+    json_uint(json, "arena_bytes", python->arena_bytes);
+    json_uint(json, "live_blocks", python->live_blocks);
+    json_uint(json, "pools", python->pool_count);
+    json_uint(json, "free_pools", python->free_pool_count);
+    json_uint(json, "free_pool_bytes", python->free_pool_bytes);
+    json_uint(json, "slot_bytes", python->slot_bytes);
+    json_open(json, "fill", '[');
+    for (unsigned i = 0; i < LEDGER_FILLS; i++) {
+        json_open_line(json, NULL, '{');
+        json_uint(json, "up_to_percent", ledger_fill_percent[i]);
+        json_uint(json, "arenas", python->fill_count[i]);
+        json_uint(json, "held_bytes", python->fill_held[i]);
+        json_close(json, '}');
+    }
+    json_close(json, ']');
+    json_uint(json, "sparse_arenas", python->sparse_count);
+    json_uint(json, "sparse_bytes", python->sparse_bytes);
+    json_uint(json, "sparse_live_bytes", python->sparse_live_bytes);
+    json_uint(json, "sparse_blocks", python->sparse_blocks);
+    json_uint(json, "seen_blocks", python->seen_blocks);
+    json_open(json, "keepers", '[');
+    for (size_t i = 0; i < python->keeper_count; i++) {
+        static const char *const kinds[] = { [LEDGER_OBJECTS] = "objects", [LEDGER_TABLES] = "tables",
+                                             [LEDGER_SPARES] = "spares", [LEDGER_OTHERS] = "others" };
+        const struct ledger_keeper *keeper = &python->keepers[i];
+        json_open_line(json, NULL, '{');
+        json_string(json, "kind", kinds[keeper->kind]);
+        json_string(json, "type", keeper->type);
+        json_uint(json, "site", keeper->site);
+        json_uint(json, "arenas", keeper->arenas);
+        json_uint(json, "blocks", keeper->blocks);
+        json_uint(json, "bytes", keeper->bytes);
+        json_uint(json, "gain_bytes", keeper->gain_bytes);
+        json_uint(json, "cumulative_bytes", keeper->cumulative_bytes);
+        json_uint(json, "loss_bytes", keeper->loss_bytes);
+        json_close(json, '}');
+    }
+    json_close(json, ']');
+    json_close(json, '}');
+}
+
 static void put_ledger(struct json *json, const struct ledger *ledger)
 {
     json_open(json, NULL, '{');
@@ -276,6 +323,8 @@ static void put_ledger(struct json *json, const struct ledger *ledger)
         json_int(json, NULL, ledger->identity[i]);
     json_close(json, ']');
     put_pins(json, ledger);
+    if (ledger->python.arena_count > 0)
+        put_python(json, ledger);
     json_close(json, '}');
 }
 

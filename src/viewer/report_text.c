@@ -7,6 +7,7 @@
 #include "analysis/verdict.h"
 #include "base/strbuf.h"
 #include "base/xalloc.h"
+#include "viewer/arenas.h"
 #include "viewer/filter.h"
 #include "viewer/names.h"
 #include "viewer/overview.h"
@@ -122,6 +123,8 @@ static struct tables prepare(const struct report *report, const struct sites_vie
     }
     for (size_t i = 0; ledger && i < ledger->pin_count; i++)
         names_want(view->names, profile->sites[ledger->pins[i].site].frame, NAMES_ALL);
+    for (size_t i = 0; ledger && i < ledger->python.keeper_count; i++)
+        names_want(view->names, profile->sites[ledger->python.keepers[i].site].frame, NAMES_ALL);
     want_verdict(report, view);
     names_resolve(view->names);
     return tables;
@@ -154,6 +157,7 @@ void report_text(const struct report *report, const struct report_options *optio
         overview_ledger(&out, report, &view);
         overview_arenas(&out, report, &view);
         overview_pins(&out, report, &view);
+        arenas_section(&out, report, &view);
     }
     size_t before = out.length;
     put_tables(&out, report, &tables);
@@ -192,9 +196,12 @@ void report_held(const struct report *report, const struct report_options *optio
 
     for (size_t i = 0; ledger && i < ledger->pin_count; i++)
         names_want(names, report->profile->sites[ledger->pins[i].site].frame, NAMES_ALL);
+    for (size_t i = 0; ledger && i < ledger->python.keeper_count; i++)
+        names_want(names, report->profile->sites[ledger->python.keepers[i].site].frame, NAMES_ALL);
     names_resolve(names);
     overview_held(&out, report, &view);
     overview_pins(&out, report, &view);
+    arenas_section(&out, report, &view);
     fwrite(out.text, 1, out.length, file);
     strbuf_free(&out);
     names_free(names);

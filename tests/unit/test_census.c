@@ -91,7 +91,7 @@ static uint64_t ledger_sum(const struct hmk_census *census)
 {
     uint64_t sum = census->live_bytes + census->slack_bytes + census->metadata_bytes + census->mapped_bytes +
         census->file_bytes + census->shared_bytes + census->stack_bytes + census->self_bytes +
-        (uint64_t)census->unexplained_bytes;
+        census->python_live_bytes + (uint64_t)census->unexplained_bytes;
     for (unsigned i = 0; i < HMK_CAUSES; i++)
         sum += census->held_bytes[i];
     return sum;
