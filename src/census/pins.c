@@ -239,7 +239,8 @@ void pins_rank_top(struct pins *pins, const struct pass_map *pass, const struct 
         return;
     uintptr_t from = ladder.above[ladder.rungs - 1];
     if (from == 0)
-        from = ladder.at = extent->start;
+        from = extent->start;
+    ladder.at = from;   /* the block there may be gone since the scan: never measure from below the extent */
     blockmap_each_live_in(from + 16, extent->end, visit_pinning, &ladder);
     uint64_t cumulative = 0;
     for (uint32_t i = 0; i < ladder.rungs; i++) {
