@@ -162,7 +162,7 @@ static void add_arena(struct pymalloc *pymalloc, struct pymalloc_arena *arena, s
             continue;
         }
         arena->opaque |= state[i] == POOL_ODD || (state[i] == POOL_ABSENT && swapped);
-        census->python_free_pool_count++;
+        arena->free_pools++;
         census->python_free_pool_bytes += resident_within(pymalloc, arena->start, address,
                                                           address + pymalloc->pool_bytes);
     }
@@ -254,6 +254,7 @@ static void add_fill(const struct pymalloc_arena *arena, struct hmk_census *cens
     census->python_fill_count[i]++;
     census->python_fill_held[i] += held;
     census->python_pool_count += arena->pools;
+    census->python_free_pool_count += arena->free_pools;
     census->python_live_blocks += arena->live_blocks;
     if (!pymalloc_is_sparse(arena))
         return;

@@ -44,6 +44,7 @@ struct pymalloc_arena {
     uintptr_t start, end;
     uint32_t site;              /* that mapped it */
     uint32_t pools;             /* with a block in use */
+    uint32_t free_pools;        /* without, never used ones included */
     uint16_t *begun;            /* of a sparse one, by pool: bytes of it that were ever used; 0: it has no block in use */
     bool opaque;                /* there may be blocks in use that cannot be looked at */
     uint64_t resident_bytes;

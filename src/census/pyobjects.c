@@ -50,6 +50,7 @@ struct pyobjects_arena {
     const struct pymalloc_arena *arena;
     bool looked;
     bool has_objects;           /* not only tables and buffers */
+    bool freed;                 /* by the types that were chosen */
     uint32_t missing;           /* types in it that are not chosen yet */
     uint64_t present[TYPES_MOST / 64];
 };
@@ -303,6 +304,29 @@ static struct hmk_pin *add_pin(struct pyobjects *objects, uint32_t chosen)
     return pin;
 }
 
+/* Since 3.9 the last arena of the list, which is ordered by free pools, stays mapped when it gets empty.  So one of those
+ * that are freed stays, most likely the one that has the most free pools now, unless one that is not freed follows it in
+ * the list: that has all pools free but one. */
+static const struct pymalloc_arena *reserve(const struct pyobjects *objects)
+{
+    const struct pymalloc *pymalloc = objects->pymalloc;
+    const struct pymalloc_arena *last = NULL;
+    uint32_t sparse = 0, most_left = 0, largest = 0;
+    for (uint32_t i = 0; pymalloc->minor >= 9 && i < pymalloc->count; i++) {
+        const struct pymalloc_arena *arena = &pymalloc->arena[i];
+        bool is_sparse = sparse < objects->arena_count && objects->arena[sparse].arena == arena;
+        bool freed = is_sparse && objects->arena[sparse].freed;
+        sparse += is_sparse;
+        if (!freed && arena->free_pools > most_left)
+            most_left = arena->free_pools;
+        if (freed && arena->pools + arena->free_pools > largest)
+            largest = arena->pools + arena->free_pools;
+        if (freed && (!last || arena->free_pools > last->free_pools))
+            last = arena;
+    }
+    return largest > most_left + 1 ? last : NULL;
+}
+
 static void choose(struct pyobjects *objects, uint32_t type)
 {
     struct hmk_pin *pin = add_pin(objects, type);
@@ -310,10 +334,17 @@ static void choose(struct pyobjects *objects, uint32_t type)
         struct pyobjects_arena *at = &objects->arena[i];
         if (!counts(at, type) || --at->missing > 0 || !at->looked)
             continue;
-        pin->gain_bytes += pymalloc_held_bytes(at->arena);
-        pin->largest_bytes += at->arena->resident_bytes;
+        at->freed = true;
+        objects->freed_held_bytes += pymalloc_held_bytes(at->arena);
+        objects->freed_bytes += at->arena->resident_bytes;
     }
-    pin->cumulative_bytes += pin->gain_bytes;
+    const struct pymalloc_arena *stays = reserve(objects);
+    uint64_t held = objects->freed_held_bytes - (stays ? pymalloc_held_bytes(stays) : 0);
+    uint64_t lost = objects->freed_bytes - (stays ? stays->resident_bytes : 0);
+    pin->gain_bytes = held - pin->cumulative_bytes;
+    pin->cumulative_bytes = held;
+    pin->largest_bytes = lost - objects->lost_bytes;
+    objects->lost_bytes = lost;
 }
 
 /* First the steps that free arenas, then, without a gain of their own, the most frequent of the other types. */

@@ -40,6 +40,8 @@ struct pyobjects {
     uint32_t arena_count;
     unsigned char *copy, *freed;
     uint64_t *by_site;
+    uint64_t freed_bytes, freed_held_bytes;     /* of the arenas that the chosen types free */
+    uint64_t lost_bytes;                        /* of those, what RSS loses */
 };
 
 /* After pymalloc_find.  False: no memory. */
