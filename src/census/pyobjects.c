@@ -34,8 +34,7 @@
 struct pyobjects_type {
     uintptr_t address;
     uint32_t offset;            /* of the object in its block */
-    uint32_t arenas;
-    uint64_t blocks, bytes;
+    uint64_t blocks;
     bool chosen;
     char name[NAME_BYTES];
 };
@@ -52,7 +51,9 @@ struct pyobjects_arena {
     bool has_objects;           /* not only tables and buffers */
     bool freed;                 /* by the types that were chosen */
     uint32_t missing;           /* types in it that are not chosen yet */
-    uint64_t present[TYPES_MOST / 64];
+    struct {
+        uint32_t blocks, bytes;
+    } of[TYPES_MOST];           /* each type */
 };
 
 /* ---- types ---------------------------------------------------------------------------------------- */
@@ -191,14 +192,10 @@ static bool mark_freed(struct pyobjects *objects, const struct pymalloc_pool *po
 static void add_block(struct pyobjects *objects, struct pyobjects_arena *arena, uint32_t type, uint32_t bytes)
 {
     objects->type[type].blocks++;
-    objects->type[type].bytes += bytes;
     objects->seen_blocks++;
-    uint64_t bit = UINT64_C(1) << type % 64;
-    if (arena->present[type / 64] & bit)
-        return;
-    arena->present[type / 64] |= bit;
-    arena->missing += type != NO_OBJECT;
-    objects->type[type].arenas++;
+    arena->missing += arena->of[type].blocks == 0 && type != NO_OBJECT;
+    arena->of[type].blocks++;
+    arena->of[type].bytes += bytes;
 }
 
 /* False: what keeps the arena cannot be told. */
@@ -247,7 +244,7 @@ static void look_into_arenas(struct pyobjects *objects)
 
 static bool is_present(const struct pyobjects_arena *arena, uint32_t type)
 {
-    return arena->present[type / 64] >> type % 64 & 1;
+    return arena->of[type].blocks > 0;
 }
 
 /* Tables and buffers count only where there is nothing else. */
@@ -297,9 +294,8 @@ static struct hmk_pin *add_pin(struct pyobjects *objects, uint32_t chosen)
     struct hmk_pin *pin = &objects->pin[objects->pin_count++];
     type->chosen = true;
     *pin = (struct hmk_pin){
-        .kind = HMK_PIN_ARENA, .flags = HMK_PIN_RETURNS_ITSELF, .site = site_of(objects, chosen), .arena = type->arenas,
-        .blocks = type->blocks, .bytes = type->bytes, .address = (uintptr_t)type->name,
-        .cumulative_bytes = objects->pin_count > 1 ? pin[-1].cumulative_bytes : 0,
+        .kind = HMK_PIN_ARENA, .flags = HMK_PIN_RETURNS_ITSELF, .site = site_of(objects, chosen),
+        .address = (uintptr_t)type->name, .cumulative_bytes = objects->pin_count > 1 ? pin[-1].cumulative_bytes : 0,
     };
     return pin;
 }
@@ -347,6 +343,19 @@ static void choose(struct pyobjects *objects, uint32_t type)
     objects->lost_bytes = lost;
 }
 
+/* How many objects of its type there are, in the arenas that go, or in all. */
+static void count_objects(struct pyobjects *objects, struct hmk_pin *pin, uint32_t type, bool all)
+{
+    for (uint32_t i = 0; i < objects->arena_count; i++) {
+        const struct pyobjects_arena *at = &objects->arena[i];
+        if (!is_present(at, type) || !(all || at->freed))
+            continue;
+        pin->arena++;
+        pin->blocks += at->of[type].blocks;
+        pin->bytes += at->of[type].bytes;
+    }
+}
+
 /* First the steps that free arenas, then, without a gain of their own, the most frequent of the other types. */
 static void rank(struct pyobjects *objects)
 {
@@ -360,8 +369,12 @@ static void rank(struct pyobjects *objects)
         objects->pin_count--;
     for (uint32_t type = 0; type < objects->type_count; type++) {
         objects->type[type].chosen = objects->type[type].blocks == 0;
-        for (uint32_t i = 0; i < objects->pin_count; i++)
-            objects->type[type].chosen |= objects->pin[i].address == (uintptr_t)objects->type[type].name;
+        for (uint32_t i = 0; i < objects->pin_count; i++) {
+            if (objects->pin[i].address != (uintptr_t)objects->type[type].name)
+                continue;
+            objects->type[type].chosen = true;
+            count_objects(objects, &objects->pin[i], type, false);
+        }
     }
     while (objects->pin_count < PYOBJECTS_PINS) {
         uint32_t most = NO_TYPE;
@@ -370,7 +383,7 @@ static void rank(struct pyobjects *objects)
                 most = type;
         if (most == NO_TYPE)
             break;
-        add_pin(objects, most);
+        count_objects(objects, add_pin(objects, most), most, true);
     }
 }
 

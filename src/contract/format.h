@@ -492,8 +492,8 @@ struct hmk_pin {
     uint32_t kind;              /* enum hmk_pin_kind */
     uint32_t flags;             /* enum hmk_pin_flag */
     uint32_t site;              /* of the pinning blocks; HMK_PIN_ARENA: that mapped most of those arenas */
-    uint32_t arena;             /* 0 = main; HMK_PIN_ARENA: how many arenas such objects are in */
-    uint64_t blocks;
+    uint32_t arena;             /* 0 = main; HMK_PIN_ARENA: how many arenas these objects are in */
+    uint64_t blocks;            /* HMK_PIN_ARENA: in the arenas that go with these sets; without a gain: in all */
     uint64_t bytes;             /* requested bytes of the pinning blocks; HMK_PIN_ARENA: their slots */
     uint64_t gain_bytes;        /* held bytes that could go if this set went */
     uint64_t cumulative_bytes;  /* with all sets of its kind before it in the list */

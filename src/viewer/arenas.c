@@ -39,11 +39,17 @@ static void put_type(struct strbuf *out, const struct ledger_keeper *keeper, siz
     }
 }
 
-static void put_types(struct strbuf *out, const struct ledger_python *python)
+/* "kept by 299 live objects (299 float)": those that can be named when they keep nearly all, else all. */
+static void put_kept(struct strbuf *out, const struct ledger_python *python)
 {
     size_t named = ledger_main_keepers(python);
+    uint64_t blocks = 0;
     char a[UNITS_BYTES];
 
+    for (size_t i = 0; i < named; i++)
+        blocks += python->keepers[i].blocks;
+    bool all = named > 0 && python->keepers[named - 1].cumulative_bytes >= sparse_held(python) / 10 * 9;
+    strbuf_printf(out, "kept by %s", units_counted(a, (int64_t)(all ? blocks : python->sparse_blocks), "live object"));
     for (size_t i = 0; i < named; i++) {
         strbuf_printf(out, "%s%s ", i == 0 ? " (" : ", ", units_count(a, (int64_t)python->keepers[i].blocks));
         if (python->keepers[i].kind == LEDGER_SPARES)
@@ -52,7 +58,7 @@ static void put_types(struct strbuf *out, const struct ledger_python *python)
             put_type(out, &python->keepers[i], TYPE_COLUMNS);
     }
     if (named > 0)
-        strbuf_put(out, named < python->keeper_count ? ", ...)" : ")");
+        strbuf_put(out, all ? ")" : ", ...)");
 }
 
 /* Nearly empty arenas are kept by few objects, who can be named; in others live and free blocks are mixed. */
@@ -65,7 +71,7 @@ void arenas_sentence(struct strbuf *out, const struct sites_view *view, const st
                      const struct verdict_finding *finding)
 {
     const struct ledger_python *python = &ledger->python;
-    char a[UNITS_BYTES], b[UNITS_BYTES], c[UNITS_BYTES];
+    char a[UNITS_BYTES], b[UNITS_BYTES];
 
     if (!is_sparse(python, finding)) {
         strbuf_printf(out, "%s are free space in %s, %u %% empty; malloc_trim cannot reach them",
@@ -82,8 +88,7 @@ void arenas_sentence(struct strbuf *out, const struct sites_view *view, const st
         sites_where(out, view, finding->site, WHERE_COLUMNS);
         strbuf_put(out, ", ");
     }
-    strbuf_printf(out, "kept by %s", units_counted(c, (int64_t)python->sparse_blocks, "live object"));
-    put_types(out, python);
+    put_kept(out, python);
     strbuf_put(out, "; malloc_trim cannot reach them");
 }
 

@@ -88,3 +88,16 @@ same_as_bare() {
 
 # by_function FUNCTION FILE [KIND]: what the sites with that function on their stack made, as `key value` lines.
 by_function() { "$heapmark" dump "$2" | python3 "$top/tests/e2e/by_function.py" "$1" "${3:-heap}"; }
+
+# each_python FUNCTION ARG...: runs it with the interpreter's path first, in a folder of its own, for each of them.  Under
+# the `||` a failed command in FUNCTION does not end it: it has to return.
+each_python() {
+    local python count=0
+    while read -r python; do
+        mkdir "$work/$((++count))"
+        cd "$work/$count" || return 1
+        HEAPMARK_OUT=$PWD/%e.%p.hmk "$1" "$python" "${@:2}" || { echo "with $python" >&2; return 1; }
+    done < <("$top/tests/pythons")
+    ((count)) || skip "no CPython 3.8 or newer"
+    echo "# $count interpreters" >&3
+}

@@ -4,19 +4,6 @@
 # sys._getframe said at each allocation is what the report says.
 load helper
 
-# each_python FUNCTION ARG...: runs it with the interpreter's path first, in a folder of its own, for each of them.  Under
-# the `||` a failed command in FUNCTION does not end it: it has to return.
-each_python() {
-    local python count=0
-    while read -r python; do
-        mkdir "$work/$((++count))"
-        cd "$work/$count" || return 1
-        HEAPMARK_OUT=$PWD/%e.%p.hmk "$1" "$python" "${@:2}" || { echo "with $python" >&2; return 1; }
-    done < <("$top/tests/pythons")
-    ((count)) || skip "no CPython 3.8 or newer"
-    echo "# $count interpreters" >&3
-}
-
 # stacks_are_true PYTHON COUNT [OPTION...]: COUNT functions are compiled, run and thrown away, twice.
 stacks_are_true() {
     local python=$1 count=$2
