@@ -124,10 +124,12 @@ static void read_python(struct ledger *ledger, const struct read_file *file, con
 
 size_t ledger_main_keepers(const struct ledger_python *python)
 {
-    uint64_t held = python->sparse_bytes - python->sparse_live_bytes;
+    uint64_t all = 0;
     size_t count = 0;
+    for (size_t i = 0; i < python->keeper_count; i++)
+        all = python->keepers[i].cumulative_bytes > all ? python->keepers[i].cumulative_bytes : all;
     while (count < python->keeper_count && count < KEEPERS_NAMED
-           && (count == 0 || python->keepers[count - 1].cumulative_bytes < held / 10 * 9))
+           && (count == 0 || python->keepers[count - 1].cumulative_bytes < all / 10 * 9))
         count++;
     return count;
 }

@@ -48,7 +48,7 @@ static void put_kept(struct strbuf *out, const struct ledger_python *python)
 
     for (size_t i = 0; i < named; i++)
         blocks += python->keepers[i].blocks;
-    bool all = named > 0 && python->keepers[named - 1].cumulative_bytes >= sparse_held(python) / 10 * 9;
+    bool all = named > 0 && python->keepers[named - 1].cumulative_bytes >= sparse_held(python) / 10 * 8;
     strbuf_printf(out, "kept by %s", units_counted(a, (int64_t)(all ? blocks : python->sparse_blocks), "live object"));
     for (size_t i = 0; i < named; i++) {
         strbuf_printf(out, "%s%s ", i == 0 ? " (" : ", ", units_count(a, (int64_t)python->keepers[i].blocks));
