@@ -141,22 +141,23 @@ static bool wait_for_stop(pid_t tid, int *status)
     return false;
 }
 
-/* The thread is stopped by us.  Should we be killed anywhere in between, it goes on unharmed: with the signal unblocked at
- * worst, which the handler puts right. */
-static bool open_mask_and_send(const struct live *live, pid_t tid)
+/* The thread is stopped by us.  Its signal is queued before the mask is opened, so that it goes before any that the host may be
+ * keeping back for a signalfd or sigwait; when the thread already has one of those, ours would be dropped and that one
+ * delivered in its place, so nothing is done.  Should we be killed anywhere in between, the thread goes on unharmed. */
+static bool send_and_open_mask(const struct live *live, pid_t tid)
 {
+    struct process_facts facts;
     uint64_t mask;
+    if (!process_facts(live->pid, tid, &facts) || (facts.pending & BIT(SIGURG))) {
+        errno = EBUSY;
+        return false;
+    }
     if (ptrace(PTRACE_GETSIGMASK, tid, (void *)sizeof mask, &mask) != 0)
         return false;
     bool blocked = (mask & BIT(SIGURG)) != 0;
     uint64_t open = mask & ~BIT(SIGURG);
-    if (blocked && ptrace(PTRACE_SETSIGMASK, tid, (void *)sizeof open, &open) != 0)
-        return false;
-    if (send(live->pid, tid, blocked ? HMK_SIGNAL_MAGIC_UNMASKED : HMK_SIGNAL_MAGIC))
-        return true;
-    if (blocked)
-        ptrace(PTRACE_SETSIGMASK, tid, (void *)sizeof mask, &mask);
-    return false;
+    return send(live->pid, tid, blocked ? HMK_SIGNAL_MAGIC_UNMASKED : HMK_SIGNAL_MAGIC) &&
+           (!blocked || ptrace(PTRACE_SETSIGMASK, tid, (void *)sizeof open, &open) == 0);
 }
 
 static bool force_thread(const struct live *live, pid_t tid)
@@ -165,7 +166,7 @@ static bool force_thread(const struct live *live, pid_t tid)
     if (ptrace(PTRACE_SEIZE, tid, NULL, NULL) != 0)
         return false;
     bool stopped = ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) == 0 && wait_for_stop(tid, &status);
-    bool sent = stopped && open_mask_and_send(live, tid);
+    bool sent = stopped && send_and_open_mask(live, tid);
     int kept = errno;
     if (stopped) {
         /* A signal of its own that arrived meanwhile is passed on. */

@@ -126,6 +126,8 @@ bool process_facts(pid_t pid, pid_t tid, struct process_facts *facts)
             facts->uid = (uid_t)strtoul(value, NULL, 10);
         else if (strncmp(line, "NStgid:", 7) == 0)
             facts->own_pid = last_number(value);
+        else if (strncmp(line, "SigPnd:", 7) == 0)
+            facts->pending = strtoull(value, NULL, 16);
         else if (strncmp(line, "SigBlk:", 7) == 0)
             facts->blocked = strtoull(value, NULL, 16);
         else if (strncmp(line, "SigCgt:", 7) == 0)

@@ -30,7 +30,7 @@ struct process_facts {
     char state;             /* of the thread: R S D T t Z X I */
     pid_t tracer;           /* 0: none */
     pid_t own_pid;          /* in the innermost PID namespace */
-    uint64_t blocked, caught;   /* signal masks: bit N - 1 is signal N */
+    uint64_t pending, blocked, caught;  /* signal masks: bit N - 1 is signal N */
 };
 /* Of one thread; tid 0: the first.  False: there is none. */
 bool process_facts(pid_t pid, pid_t tid, struct process_facts *facts);

@@ -213,7 +213,8 @@ static void serve_interrupted(void)
     if (*thread_gate != 1 || !is_waiting() || (uint32_t)sys_getpid() != recording_header->pid)
         return;
     struct thread *thread = thread_of_handler();
-    if (thread == NULL)
+    /* A thread that was made by clone without a place for thread-local variables would use its maker's. */
+    if (thread == NULL || thread->tid != sys_gettid())
         return;
     if (thread->busy || thread->no_serve || thread->passing)
         thread->pending |= THREAD_PENDING_REQUEST;

@@ -38,11 +38,15 @@ HOOK_EXPORT int sigaction(int number, const struct sigaction *restrict action, s
     return status;
 }
 
-static sighandler_t set(sighandler_t (*setter)(int, sighandler_t), int number, sighandler_t handler)
+/* Names that libc keeps for old programs only are not to be found by dlsym; the usual one does the same. */
+static sighandler_t set(sighandler_t (*setter)(int, sighandler_t), sighandler_t (*usual)(int, sighandler_t), int number,
+                        sighandler_t handler)
 {
     uint64_t mask;
+    if (setter == NULL)
+        setter = usual;
     if (UNLIKELY(setter == NULL)) {
-        errno = ENOSYS;
+        errno = EAGAIN;
         return SIG_ERR;
     }
     bool lent = lend(number, &mask);
@@ -55,37 +59,37 @@ static sighandler_t set(sighandler_t (*setter)(int, sighandler_t), int number, s
 HOOK_EXPORT sighandler_t signal(int number, sighandler_t handler)
 {
     real_init();
-    return set(real.signal, number, handler);
+    return set(real.signal, NULL, number, handler);
 }
 
 HOOK_EXPORT sighandler_t bsd_signal(int number, sighandler_t handler)
 {
     real_init();
-    return set(real.bsd_signal, number, handler);
+    return set(real.bsd_signal, real.signal, number, handler);
 }
 
 HOOK_EXPORT sighandler_t ssignal(int number, sighandler_t handler)
 {
     real_init();
-    return set(real.ssignal, number, handler);
+    return set(real.ssignal, real.signal, number, handler);
 }
 
 HOOK_EXPORT sighandler_t sysv_signal(int number, sighandler_t handler)
 {
     real_init();
-    return set(real.sysv_signal, number, handler);
+    return set(real.sysv_signal, real.__sysv_signal, number, handler);
 }
 
 HOOK_EXPORT sighandler_t __sysv_signal(int number, sighandler_t handler)
 {
     real_init();
-    return set(real.__sysv_signal, number, handler);
+    return set(real.__sysv_signal, real.sysv_signal, number, handler);
 }
 
 HOOK_EXPORT sighandler_t sigset(int number, sighandler_t handler)
 {
     real_init();
-    return set(real.sigset, number, handler);
+    return set(real.sigset, NULL, number, handler);
 }
 
 HOOK_EXPORT int sigignore(int number)

@@ -142,6 +142,7 @@ marks() {
     end
     equal "action before" 1 "$(truth was_default)"
     equal "raised" 1 "$(truth raised)"
+    equal "children that did not reset it" 0 "$(truth child_wrong)"
     equal "action seen" 1 "$(truth is_ours)"
     equal "old action of signal()" 1 "$(truth was_ours)"
     urgent=$(truth urgent)

@@ -218,13 +218,35 @@ static int wait_for_signals(void)
     return strange != 0;
 }
 
+static long wait_for(pid_t child)
+{
+    int status = 0;
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+        ;
+    return !WIFEXITED(status) || WEXITSTATUS(status) != 9;
+}
+
+/* As programs that start others do: in our memory, but with dispositions of its own. */
+static pid_t vfork_and_reset(void)
+{
+    pid_t child = vfork();
+    if (child == 0) {
+        signal(SIGURG, SIG_DFL);
+        _exit(9);
+    }
+    return child;
+}
+
 static int own_handler(void)
 {
+    long wrong = 0;
     struct sigaction old, action = {.sa_handler = on_urgent, .sa_flags = SA_RESTART};
     sigaction(SIGURG, &action, &old);
     say("was_default", old.sa_handler == SIG_DFL);
     raise(SIGURG);
     say("raised", urgent);
+    wrong += wait_for(vfork_and_reset());
+    say("child_wrong", wrong);
     sigaction(SIGURG, NULL, &old);
     say("is_ours", old.sa_handler == on_urgent);
     leave_garbage();
@@ -322,14 +344,6 @@ _Noreturn static void be_a_child(int close_all)
     for (int i = 0; i < 20000; i++)
         touch(malloc((size_t)(1 + i % 3000)), 1);
     _exit(9);
-}
-
-static long wait_for(pid_t child)
-{
-    int status = 0;
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
-        ;
-    return !WIFEXITED(status) || WEXITSTATUS(status) != 9;
 }
 
 static pid_t vfork_and_exec(void)
