@@ -29,6 +29,9 @@ static struct thread **slots;       /* SLOT_LIMIT pointers, lazily touched */
 static uint32_t slot_count;
 static uint32_t slot_scan;          /* where the search for a dead thread's slot goes on */
 static struct spin slot_lock;
+/* Before glibc 2.34 these are in a library of their own, which a preload must not bring into a program without threads. */
+#pragma weak pthread_key_create
+#pragma weak pthread_setspecific
 static pthread_key_t key;
 static bool have_key;
 static int owner_pid;
@@ -70,7 +73,7 @@ bool thread_init(void)
 {
     owner_pid = sys_getpid();
     slots = sys_map_anonymous(SLOT_LIMIT * sizeof *slots);
-    have_key = pthread_key_create(&key, tear_down) == 0;
+    have_key = pthread_key_create != NULL && pthread_key_create(&key, tear_down) == 0;
     return slots != NULL;
 }
 
@@ -227,7 +230,9 @@ static void attach(void)
     settle(thread, tid);
     recorder_thread_joined(thread, thread_count());
     thread_self = thread;
-    if (have_key)
+    if (!have_key)
+        thread->no_serve = tid != owner_pid;    /* nobody would say when the thread is torn down */
+    else
         pthread_setspecific(key, thread);   /* allocates nothing: an early key lies in the thread's own block */
 }
 
