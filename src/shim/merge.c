@@ -122,6 +122,9 @@ static uint32_t resolve(const struct merge_frame *frame, void *scratch)
 
 void merge_resolve(struct merge *merge, void *scratch)
 {
-    for (uint32_t i = merge->common; i < merge->count; i++)
-        merge->ref[i] = resolve(&merge->frame[i], scratch);
+    for (uint32_t i = merge->common; i < merge->count; i++) {
+        const struct merge_frame *frame = &merge->frame[i];
+        merge->path[i].code = frame->kind == HMK_FRAME_PYTHON ? frame->instruction : frame->found;
+        merge->path[i].ref = resolve(frame, scratch);
+    }
 }

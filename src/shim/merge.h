@@ -32,17 +32,13 @@ struct merge {
     struct merge_frame last[MERGE_FRAMES];
     uint32_t last_node[MERGE_FRAMES];
     uint32_t last_count;
-    uint32_t ref[MERGE_FRAMES];                 /* of frame[common ...], by merge_resolve */
+    struct hmk_frame path[MERGE_FRAMES];        /* of frame[common ...], by merge_resolve; parents are unset */
 };
 
 /* `places`: merge->sps is known. */
 void merge_frames(struct merge *merge, const struct unwind_result *native, bool places);
-/* Finds the refs of the frames that differ from the last stack.  May take the loader's lock (scratch as for module_find), so no
- * lock of ours is held. */
+/* What the frames that differ from the last stack are in the recording.  A code object for which there was no room has the ref
+ * UINT32_MAX.  May take the loader's lock (scratch as for module_find), so no lock of ours is held. */
 void merge_resolve(struct merge *merge, void *scratch);
-static inline uint64_t merge_code(const struct merge_frame *frame)
-{
-    return frame->kind == HMK_FRAME_PYTHON ? frame->instruction : frame->found;
-}
 
 #endif

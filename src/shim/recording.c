@@ -233,6 +233,9 @@ bool recording_reserve(enum hmk_table_id id, uint64_t count)
     struct recording_table *table = &recording_tables[id];
     if (count > table->limit)
         return false;
+    /* Chunks are made in order. */
+    if (count > 0 && table->chunk[hmk_chunk_of(count - 1, table->first_records)])
+        return true;
     for (unsigned chunk = 0; hmk_chunk_first(chunk, table->first_records) < count; chunk++)
         if (!table->chunk[chunk] && !grow(id, chunk))
             return false;
@@ -287,16 +290,43 @@ uint64_t recording_append(enum hmk_table_id id, const void *record)
     return index;
 }
 
+uint64_t recording_append_many(enum hmk_table_id id, const void *records, uint64_t count)
+{
+    const struct recording_table *table = &recording_tables[id];
+    const unsigned char *from = records;
+    if (!lock_take())
+        return RECORDING_NONE;
+    uint64_t first = table->count, end = first + count, index = first;
+    if (!recording_reserve(id, end)) {
+        lock_release();
+        return RECORDING_NONE;
+    }
+    while (index < end) {
+        uint64_t next = hmk_chunk_first(hmk_chunk_of(index, table->first_records) + 1, table->first_records);
+        size_t bytes = (size_t)((next < end ? next : end) - index) * table->record_bytes;
+        memcpy(recording_at(id, index), from, bytes);
+        from += bytes;
+        index = next < end ? next : end;
+    }
+    recording_publish(id, end);
+    lock_release();
+    return first;
+}
+
 uint64_t recording_append_pair(enum hmk_table_id id, const void *record, enum hmk_table_id twin,
                                const void *twin_record)
 {
     if (!lock_take())
         return RECORDING_NONE;
-    uint64_t index = RECORDING_NONE;
-    if (place(id, 1) != RECORDING_NONE)
-        index = append(twin, twin_record);
-    if (index != RECORDING_NONE)
-        append(id, record);
+    uint64_t index = place(id, 1);
+    if (index != RECORDING_NONE && recording_reserve(twin, index + 1)) {
+        memcpy(recording_at(twin, index), twin_record, recording_tables[twin].record_bytes);
+        memcpy(recording_at(id, index), record, recording_tables[id].record_bytes);
+        recording_publish(twin, index + 1);
+        recording_publish(id, index + 1);
+    } else {
+        index = RECORDING_NONE;
+    }
     lock_release();
     return index;
 }

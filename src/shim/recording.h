@@ -54,6 +54,8 @@ uint64_t recording_count(enum hmk_table_id id);
 #define RECORDING_NONE UINT64_MAX
 /* Appends a record and publishes it; its index, or RECORDING_NONE when there is no room on the disk. */
 uint64_t recording_append(enum hmk_table_id id, const void *record);
+/* Appends `count` records one after another and shows them at once: all, and the index of the first, or none. */
+uint64_t recording_append_many(enum hmk_table_id id, const void *records, uint64_t count);
 /* Appends two parallel records at the same index (HMK_SITES with HMK_SITE_PEAKS, HMK_CELL_INDEX with HMK_CELLS, HMK_THREADS with
  * HMK_HISTOGRAMS).  The first table is published last. */
 uint64_t recording_append_pair(enum hmk_table_id id, const void *record, enum hmk_table_id twin, const void *twin_record);

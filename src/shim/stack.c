@@ -27,13 +27,14 @@ struct table {
 
 static struct table *by_hash;
 static uint64_t by_hash_used;
-/* Open addressing: node ids by (parent, code, ref); 0 = empty.  Mask and slots are one object, so that the child of a fork never
- * sees the one without the other. */
+/* Open addressing: node ids by (parent, code, ref); 0 = empty.  The place is that of the tag, the upper half of the hash, so
+ * that the table grows without a look at the frames, which are far away.  Mask and slots are one object, so that the child of a
+ * fork never sees the one without the other. */
 struct node_table {
     uint64_t mask;
     struct {
         uint32_t id;
-        uint32_t tag;       /* other bits of the hash: they spare most looks at the frames, which are far away */
+        uint32_t tag;
     } slot[];
 };
 static struct node_table *nodes;
@@ -141,62 +142,101 @@ static void insert(uint64_t hash, uint32_t site)
     by_hash_used++;
 }
 
-static inline uint64_t node_hash(uint32_t parent, uint64_t code, uint32_t ref)
+static inline uint32_t node_tag(uint32_t parent, const struct hmk_frame *frame)
 {
-    return mix(code + ref, (uint64_t)parent << 20);
+    return (uint32_t)(mix(frame->code + frame->ref, (uint64_t)parent << 20) >> 32);
 }
 
-/* Where the node is, or the free slot for it. */
-static uint64_t node_slot(const struct node_table *table, const struct hmk_frame *wanted, uint64_t hash)
+/* 0: there is none. */
+static uint32_t find_node(uint32_t parent, const struct hmk_frame *wanted)
 {
-    uint64_t at = hash & table->mask;
-    for (; table->slot[at].id != 0; at = (at + 1) & table->mask) {
-        if (table->slot[at].tag != (uint32_t)(hash >> 32))
+    const struct node_table *table = nodes;
+    uint32_t tag = node_tag(parent, wanted), id;
+    for (uint64_t at = tag & table->mask; (id = table->slot[at].id) != 0; at = (at + 1) & table->mask) {
+        if (table->slot[at].tag != tag)
             continue;
-        const struct hmk_frame *frame = recording_at(HMK_FRAMES, table->slot[at].id);
-        if (frame->code == wanted->code && frame->parent == wanted->parent && frame->ref == wanted->ref)
+        const struct hmk_frame *frame = recording_at(HMK_FRAMES, id);
+        if (frame->code == wanted->code && frame->parent == parent && frame->ref == wanted->ref)
             break;
     }
-    return at;
+    return id;
 }
 
-static bool grow_nodes(void)
+static void put_node(struct node_table *table, uint32_t id, uint32_t tag)
 {
-    struct node_table *old = nodes, *larger = new_node_table((old->mask + 1) * (old->mask < 65536 ? 4 : 2));
+    uint64_t at = tag & table->mask;
+    while (table->slot[at].id != 0)
+        at = (at + 1) & table->mask;
+    table->slot[at].tag = tag;
+    table->slot[at].id = id;
+}
+
+static bool make_node_room(uint64_t more)
+{
+    struct node_table *old = nodes;
+    if ((node_used + more) * 3 <= old->mask * 2)
+        return true;
+    struct node_table *larger = new_node_table((old->mask + 1) * (old->mask < 65536 ? 4 : 2));
     if (larger == NULL)
-        return false;
-    for (uint64_t i = 0; i <= old->mask; i++) {
-        if (old->slot[i].id == 0)
-            continue;
-        const struct hmk_frame *frame = recording_at(HMK_FRAMES, old->slot[i].id);
-        uint64_t at = node_hash(frame->parent, frame->code, frame->ref) & larger->mask;
-        while (larger->slot[at].id != 0)
-            at = (at + 1) & larger->mask;
-        larger->slot[at] = old->slot[i];
-    }
+        return node_used + more < old->mask;
+    for (uint64_t i = 0; i <= old->mask; i++)
+        if (old->slot[i].id != 0)
+            put_node(larger, old->slot[i].id, old->slot[i].tag);
     __atomic_store_n(&nodes, larger, __ATOMIC_RELEASE);
     sys_unmap(old, sizeof *old + (old->mask + 1) * sizeof old->slot[0]);
     return true;
 }
 
-/* The node of a frame below its caller's node; 0 when there is no room. */
-static uint32_t node_of(uint32_t parent, uint64_t code, uint32_t ref)
+/* Frames below a node that is new, or has no such child: none of them is in the table.  At most NODE_BATCH; the last one's node,
+ * or 0.  Only the holder of the lock appends frames, so their ids are known beforehand. */
+#define NODE_BATCH 32u
+static uint32_t add_nodes(uint32_t parent, const struct hmk_frame *path, uint32_t count, uint32_t *node)
 {
-    struct hmk_frame frame = {.code = code, .parent = parent, .ref = ref};
-    uint64_t hash = node_hash(parent, code, ref), at = node_slot(nodes, &frame, hash);
-    if (nodes->slot[at].id != 0)
-        return nodes->slot[at].id;
-    if (node_used * 3 > nodes->mask * 2 && grow_nodes())
-        at = node_slot(nodes, &frame, hash);
-    else if (node_used >= nodes->mask)
+    struct hmk_frame fresh[NODE_BATCH];
+    uint32_t tag[NODE_BATCH];
+    uint64_t first = recording_count(HMK_FRAMES);
+    if (!make_node_room(count) || first + count > UINT32_MAX)
         return 0;
-    uint64_t node = recording_append(HMK_FRAMES, &frame);
-    if (node == RECORDING_NONE || node > UINT32_MAX)
+    for (uint32_t i = 0; i < count; i++) {
+        fresh[i] = (struct hmk_frame){.code = path[i].code, .ref = path[i].ref, .parent = parent};
+        tag[i] = node_tag(parent, &path[i]);
+        __builtin_prefetch(&nodes->slot[tag[i] & nodes->mask], 1);
+        node[i] = parent = (uint32_t)first + i;
+    }
+    if (recording_append_many(HMK_FRAMES, fresh, count) != first) {
+        __builtin_memset(node, 0, count * sizeof *node);    /* no promise stays behind */
         return 0;
-    nodes->slot[at].tag = (uint32_t)(hash >> 32);
-    nodes->slot[at].id = (uint32_t)node;
-    node_used++;
-    return (uint32_t)node;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        put_node(nodes, node[i], tag[i]);
+    node_used += count;
+    return parent;
+}
+
+/* The nodes of `count` frames below `parent`, root first; the last one's, or 0 when there is no room.  Frames with the ref
+ * UINT32_MAX are left out.  Lock held. */
+static uint32_t nodes_of_path(uint32_t parent, const struct hmk_frame *path, uint32_t count, uint32_t *node)
+{
+    uint32_t i = 0;
+    for (uint32_t found; i < count; node[i++] = parent = found) {
+        found = path[i].ref == UINT32_MAX ? parent : find_node(parent, &path[i]);
+        if (found == 0)
+            break;
+    }
+    while (i < count) {
+        uint32_t run = 0;
+        while (run < NODE_BATCH && i + run < count && path[i + run].ref != UINT32_MAX)
+            run++;
+        if (run == 0) {
+            node[i++] = parent;
+            continue;
+        }
+        parent = add_nodes(parent, path + i, run, node + i);
+        if (parent == 0)
+            return 0;
+        i += run;
+    }
+    return parent;
 }
 
 static void count_flags(uint32_t flags)
@@ -238,20 +278,8 @@ static inline bool is_exact(const struct unwind_result *stack, uint32_t i)
     return stack->exact != NULL && (stack->exact[i / 64] >> (i % 64) & 1);
 }
 
-/* Lock held.  node[i + 1] is the node of frame i, or 0 when not known yet; node[0] is the root. */
-static uint32_t intern_locked(uint32_t *node, const struct unwind_result *stack, const uint32_t *refs, uint32_t first,
-                              uint32_t flags)
-{
-    for (uint32_t i = first; i < stack->depth; i++) {
-        node[i + 1] = node_of(node[i], stack->pcs[i], refs[i - first]);
-        if (node[i + 1] == 0)
-            return HMK_SITE_LOST;
-    }
-    return site_of(node[stack->depth], flags);
-}
-
-/* What of thread->scratch is whose: numbers of modules, then module.c's, then the nodes of a mapping's stack. */
-#define SCRATCH_MODULE (UNWIND_DEPTH_LIMIT * sizeof(uint32_t))
+/* What of thread->scratch is whose: frames of a new stack, then module.c's, then the nodes of a mapping's stack. */
+#define SCRATCH_MODULE (UNWIND_DEPTH_LIMIT * sizeof(struct hmk_frame))
 #define SCRATCH_NODES (SCRATCH_MODULE + MODULE_SCRATCH)
 _Static_assert(SCRATCH_NODES + (UNWIND_DEPTH_LIMIT + 1) * sizeof(uint32_t) <= THREAD_SCRATCH_MERGE, "scratch");
 
@@ -262,17 +290,19 @@ __attribute__((cold, noinline)) static uint32_t intern(struct thread *thread, ui
     while (first > 0 && node[first] == 0)
         first--;
     /* Modules first: finding one may take the loader's lock, so no lock of ours may be held. */
-    uint32_t *refs = thread->scratch;
+    struct hmk_frame *path = thread->scratch;
     uint32_t before = generation;
     for (uint32_t i = first; i < stack->depth; i++) {
         bool exact = is_exact(stack, i);
         uint32_t module = module_find(stack->pcs[i] - (exact ? 0 : 1), (unsigned char *)thread->scratch + SCRATCH_MODULE);
-        refs[i - first] = module | (uint32_t)(exact ? HMK_FRAME_SIGNAL : HMK_FRAME_NATIVE) << HMK_FRAME_KIND_SHIFT;
+        path[i].code = stack->pcs[i];
+        path[i].ref = module | (uint32_t)(exact ? HMK_FRAME_SIGNAL : HMK_FRAME_NATIVE) << HMK_FRAME_KIND_SHIFT;
     }
     spin_lock(&intern_lock);
     uint32_t site = before == generation ? find(hash) : 0;
     if (site == 0) {
-        site = intern_locked(node, stack, refs, first, flags);
+        uint32_t leaf = nodes_of_path(node[first], path + first, stack->depth - first, node + first + 1);
+        site = leaf != 0 ? site_of(leaf, flags) : HMK_SITE_LOST;
         if (site != HMK_SITE_LOST)
             insert(hash, site);
     }
@@ -323,18 +353,15 @@ static uint32_t native_part(uint64_t hash)
 /* The leaf's node; 0: no room.  Lock held. */
 static uint32_t node_of_merged(struct merge *merge)
 {
-    uint32_t i = merge->common, node = i > 0 ? merge->last_node[i - 1] : 0;
-    for (merge->last_count = i; i < merge->count; i++) {
-        /* A code object for which there was no room is left out. */
-        if (merge->ref[i] != UINT32_MAX)
-            node = node_of(node, merge_code(&merge->frame[i]), merge->ref[i]);
-        if (node == 0)
-            return 0;
-        merge->last[i] = merge->frame[i];
-        merge->last_node[i] = node;
-        merge->last_count = i + 1;
-    }
-    return node;
+    uint32_t from = merge->common;
+    merge->last_count = from;
+    uint32_t leaf = nodes_of_path(from > 0 ? merge->last_node[from - 1] : 0, merge->path + from, merge->count - from,
+                                  merge->last_node + from);
+    if (leaf == 0)
+        return 0;
+    __builtin_memcpy(merge->last + from, merge->frame + from, (merge->count - from) * sizeof *merge->frame);
+    merge->last_count = merge->count;
+    return leaf;
 }
 
 static uint32_t intern_merged(struct merge *merge, uint64_t hash, uint32_t before, uint32_t flags)
