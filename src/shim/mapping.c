@@ -143,7 +143,7 @@ uint32_t mapping_copy(struct mapping_interval *to, uint32_t room)
 
 void mapping_after_fork(struct thread *thread)
 {
-    if (lock.held)
+    if (lock.owner)
         count = 0;      /* another thread was changing the list at the fork */
     spin_reset(&lock);
     for (uint32_t i = 0; i < count; i++)

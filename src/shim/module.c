@@ -109,6 +109,7 @@ static int answer(struct dl_phdr_info *info, size_t bytes, void *context)
     return 0;
 }
 
+/* A handler that left by longjmp would keep the loader's lock for ever. */
 static struct question ask(void *scratch, bool want_seen)
 {
     struct question question = {.found = scratch};
@@ -116,7 +117,9 @@ static struct question ask(void *scratch, bool want_seen)
     question.capacity = (uint32_t)((MODULE_SCRATCH - for_seen) / sizeof *question.found);
     question.seen = (uint64_t *)((unsigned char *)scratch + MODULE_SCRATCH - for_seen);
     question.seen_capacity = (uint32_t)(for_seen / sizeof *question.seen);
+    shield_raise_hard();
     dl_iterate_phdr(answer, &question);
+    shield_lower();
     return question;
 }
 

@@ -344,6 +344,11 @@ void python_walk(struct python_stack *stack)
     stack->cut = cursor.frame != 0;
 }
 
+void python_abandon(void)
+{
+    python_code_abandon();
+}
+
 void python_after_fork(void)
 {
     python_code_after_fork();

@@ -52,6 +52,7 @@ bool python_is_loop(uint64_t pc);
  * Cold; takes a lock of its own. */
 uint32_t python_code_record(uint64_t code);
 
+void python_abandon(void);          /* see stack_abandon */
 void python_after_fork(void);
 
 #endif

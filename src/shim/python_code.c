@@ -41,13 +41,14 @@ static struct known *look_up(uint64_t code)
 /* Runs in place of the type's destructor, with the GIL. */
 static void on_dealloc(void *code)
 {
-    spin_lock(&lock);
-    struct known *known = look_up((uint64_t)code);
-    if (known != NULL) {
-        known->code = GONE;
-        __atomic_add_fetch(&python_code_salts[(uint64_t)code >> 4 & (PYTHON_SALTS - 1)], 1, __ATOMIC_RELAXED);
+    if (spin_lock_patiently(&lock)) {
+        struct known *known = look_up((uint64_t)code);
+        if (known != NULL) {
+            known->code = GONE;
+            __atomic_add_fetch(&python_code_salts[(uint64_t)code >> 4 & (PYTHON_SALTS - 1)], 1, __ATOMIC_RELAXED);
+        }
+        spin_unlock(&lock);
     }
-    spin_unlock(&lock);
     original_dealloc(code);
 }
 
@@ -150,7 +151,8 @@ static uint64_t write_record(uint64_t code)
 
 uint32_t python_code_find(uint64_t code)
 {
-    spin_lock(&lock);
+    if (!spin_lock_patiently(&lock))
+        return UINT32_MAX;
     struct known *known = look_up(code);
     uint64_t record = known != NULL ? known->record : RECORDING_NONE;
     if (known == NULL && make_room()) {
@@ -165,6 +167,11 @@ uint32_t python_code_find(uint64_t code)
     }
     spin_unlock(&lock);
     return record < UINT32_MAX ? (uint32_t)record : UINT32_MAX;
+}
+
+void python_code_abandon(void)
+{
+    spin_abandon(&lock);
 }
 
 void python_code_after_fork(void)

@@ -20,6 +20,7 @@ static inline uint64_t python_code_salt(uint64_t code)
 }
 
 uint32_t python_code_find(uint64_t code);   /* record; UINT32_MAX: no room */
+void python_code_abandon(void);
 void python_code_after_fork(void);
 
 #endif

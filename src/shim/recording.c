@@ -62,7 +62,7 @@ struct recording_extent recording_first_extent;
 /* ---- lock ---------------------------------------------------------------------------------------- */
 
 /*
- * As shim/spin.h, all signals of the holder blocked, but with an end to patience: whoever appends may be anywhere in the
+ * As shim/spin.h, the holder under a shield, but with an end to patience: whoever appends may be anywhere in the
  * host, and must not hang it whatever went wrong.
  */
 #define LOCK_PATIENCE_NS UINT64_C(1000000000)
@@ -127,6 +127,12 @@ static void lock_release(void)
 {
     __atomic_store_n(&lock_owner, 0, __ATOMIC_RELEASE);
     shield_lower();
+}
+
+void recording_abandon_lock(void)
+{
+    if (HMK_GET(lock_owner) == (uintptr_t)&thread_mark)
+        __atomic_store_n(&lock_owner, 0, __ATOMIC_RELEASE);
 }
 
 void recording_reset_lock(void)
@@ -207,17 +213,20 @@ static bool grow(enum hmk_table_id id, unsigned chunk)
     enum hmk_stop_reason refusal;
     if (table->full || chunk >= HMK_TABLE_CHUNKS)
         return false;
+    /* Between being mapped and being known a chunk must meet no fork: the child would go on writing into it. */
+    shield_raise_hard();
     unsigned char *address = recording_file_extend(recording_chunk_bytes(id, chunk), &offset, &refusal);
-    if (!address) {
+    if (address) {
+        HMK_PUBLISH(table->chunk[chunk], address);
+        HMK_PUBLISH(head->tables[id].chunk_offset[chunk], offset);
+        HMK_SET(head->live.file_bytes, offset + recording_chunk_bytes(id, chunk));
+    } else {
         table->full = true;
         if (head->live.stop_reason == HMK_STOP_NONE)
             HMK_SET(head->live.stop_reason, refusal);
-        return false;
     }
-    HMK_PUBLISH(table->chunk[chunk], address);
-    HMK_PUBLISH(head->tables[id].chunk_offset[chunk], offset);
-    HMK_SET(head->live.file_bytes, offset + recording_chunk_bytes(id, chunk));
-    return true;
+    shield_lower();
+    return address != NULL;
 }
 
 static unsigned chunks_of(const struct recording_table *table)

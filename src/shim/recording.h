@@ -81,6 +81,7 @@ void recording_make_private(void);
 /* Marks the end; safe to call more than once: the first state stays, but that of an exec or an abort, which may not be the
  * end yet. */
 void recording_end(enum hmk_state state, int status);
+void recording_abandon_lock(void);              /* what this thread held when a handler left it by longjmp */
 void recording_reopen(void);                    /* an exec failed, an abort was survived: RUNNING again */
 
 uint64_t recording_self_bytes(void);            /* mapped and touched by the recording itself */

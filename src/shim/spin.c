@@ -4,20 +4,45 @@
 #include "freestanding/sys.h"
 #include "freestanding/banned.h"
 
+#define PATIENCE_NS UINT64_C(1000000000)
+
 /* Waiting ends in naps: a real-time thread that only yields would never let a holder of lower priority run. */
+static void wait(unsigned round)
+{
+    if (round > 256)
+        sys_nap(20);
+    else if (round % 64 == 63)
+        sys_yield();
+    else
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#else
+        __asm__ volatile("yield");
+#endif
+}
+
 void spin_lock(struct spin *lock)
 {
     shield_raise();
-    for (unsigned round = 0; __atomic_exchange_n(&lock->held, 1, __ATOMIC_ACQUIRE) != 0; round++) {
-        if (round > 256)
-            sys_nap(20);
-        else if (round % 64 == 63)
-            sys_yield();
-        else
-#if defined(__x86_64__)
-            __builtin_ia32_pause();
-#else
-            __asm__ volatile("yield");
-#endif
+    for (unsigned round = 0; !spin_take(lock); round++)
+        wait(round);
+}
+
+bool spin_lock_patiently(struct spin *lock)
+{
+    uint64_t deadline = 0;
+    shield_raise();
+    for (unsigned round = 0; !spin_take(lock); round++) {
+        wait(round);
+        if (round < 256 || round % 64 != 0)
+            continue;
+        uint64_t now = sys_monotonic_ns();
+        if (deadline == 0)
+            deadline = now + PATIENCE_NS;
+        if (now > deadline) {
+            shield_lower();
+            return false;
+        }
     }
+    return true;
 }

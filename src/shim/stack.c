@@ -278,6 +278,12 @@ static inline bool is_exact(const struct unwind_result *stack, uint32_t i)
     return stack->exact != NULL && (stack->exact[i / 64] >> (i % 64) & 1);
 }
 
+static uint32_t lose_site(void)
+{
+    __atomic_add_fetch(&recording_live->lost_sites, 1, __ATOMIC_RELAXED);
+    return HMK_SITE_LOST;
+}
+
 /* What of thread->scratch is whose: frames of a new stack, then module.c's, then the nodes of a mapping's stack. */
 #define SCRATCH_MODULE (UNWIND_DEPTH_LIMIT * sizeof(struct hmk_frame))
 #define SCRATCH_NODES (SCRATCH_MODULE + MODULE_SCRATCH)
@@ -298,18 +304,20 @@ __attribute__((cold, noinline)) static uint32_t intern(struct thread *thread, ui
         path[i].code = stack->pcs[i];
         path[i].ref = module | (uint32_t)(exact ? HMK_FRAME_SIGNAL : HMK_FRAME_NATIVE) << HMK_FRAME_KIND_SHIFT;
     }
-    spin_lock(&intern_lock);
-    uint32_t site = before == generation ? find(hash) : 0;
-    if (site == 0) {
-        uint32_t leaf = nodes_of_path(node[first], path + first, stack->depth - first, node + first + 1);
-        site = leaf != 0 ? site_of(leaf, flags) : HMK_SITE_LOST;
-        if (site != HMK_SITE_LOST)
-            insert(hash, site);
+    shield_raise_light();
+    uint32_t site = HMK_SITE_LOST;
+    if (spin_lock_patiently(&intern_lock)) {
+        site = before == generation ? find(hash) : 0;
+        if (site == 0) {
+            uint32_t leaf = nodes_of_path(node[first], path + first, stack->depth - first, node + first + 1);
+            site = leaf != 0 ? site_of(leaf, flags) : HMK_SITE_LOST;
+            if (site != HMK_SITE_LOST)
+                insert(hash, site);
+        }
+        spin_unlock(&intern_lock);
     }
-    spin_unlock(&intern_lock);
-    if (site == HMK_SITE_LOST)
-        __atomic_add_fetch(&recording_live->lost_sites, 1, __ATOMIC_RELAXED);
-    return site;
+    shield_lower();
+    return site != HMK_SITE_LOST ? site : lose_site();
 }
 
 static uint32_t flags_of(const struct unwind_result *stack, enum hmk_site_kind kind)
@@ -335,18 +343,22 @@ _Static_assert(sizeof(struct merge) <= THREAD_SCRATCH - THREAD_SCRATCH_MERGE, "t
  * native part, and the site is found by that number and the hash of the Python frames. */
 static uint32_t native_parts;
 
+/* 0: it cannot be told now. */
 static uint32_t native_part(uint64_t hash)
 {
     uint32_t part = find(hash);
     if (part != 0)
         return part;
-    spin_lock(&intern_lock);
-    part = find(hash);
-    if (part == 0) {
-        part = ++native_parts;
-        insert(hash, part);
+    shield_raise_light();
+    if (spin_lock_patiently(&intern_lock)) {
+        part = find(hash);
+        if (part == 0) {
+            part = ++native_parts;
+            insert(hash, part);
+        }
+        spin_unlock(&intern_lock);
     }
-    spin_unlock(&intern_lock);
+    shield_lower();
     return part;
 }
 
@@ -366,7 +378,8 @@ static uint32_t node_of_merged(struct merge *merge)
 
 static uint32_t intern_merged(struct merge *merge, uint64_t hash, uint32_t before, uint32_t flags)
 {
-    spin_lock(&intern_lock);
+    if (!spin_lock_patiently(&intern_lock))
+        return HMK_SITE_LOST;
     uint32_t site = before == generation ? find(hash) : 0;
     if (site == 0) {
         uint32_t node = node_of_merged(merge);
@@ -389,15 +402,13 @@ __attribute__((cold, noinline)) static uint32_t intern_python(struct thread *thr
     bool places = unwind_capture_places(thread->unwind_whole, start, &native, merge->sps);
     if (native.depth == 0)
         return HMK_SITE_BEFORE;
-    shield_raise();     /* one for all the locks below */
+    shield_raise_light();       /* one for all the locks below */
     merge_frames(merge, &native, places);
     merge_resolve(merge, (unsigned char *)thread->scratch + SCRATCH_MODULE);
     native.flags |= merge->flags;
     uint32_t site = intern_merged(merge, hash, now, flags_of(&native, kind));
     shield_lower();
-    if (site == HMK_SITE_LOST)
-        __atomic_add_fetch(&recording_live->lost_sites, 1, __ATOMIC_RELAXED);
-    return site;
+    return site != HMK_SITE_LOST ? site : lose_site();
 }
 
 /* The hash of a native part is in a domain of its own: its value in the table is not a site. */
@@ -444,6 +455,8 @@ static uint32_t site_of_python_stack(struct thread *thread, const struct unwind_
             return HMK_SITE_BEFORE;
         uint64_t hash = mix(hash_stack(thread, stack), NATIVE_DOMAIN);
         part = native_part(hash + (hash == 0));
+        if (part == 0)
+            return lose_site();
         unwind_remember(thread->unwind, part);
     }
     return site_above(thread, start, now, part, HMK_KIND_HEAP);
@@ -495,7 +508,8 @@ static uint32_t stack_site_mapping(struct thread *thread, const struct unwind_st
         hash = mix(hash, stack.pcs[i]);
     if (python_active) {
         hash = mix(hash, NATIVE_DOMAIN);
-        return site_above(thread, start, now, native_part(hash + (hash == 0)), kind);
+        uint32_t part = native_part(hash + (hash == 0));
+        return part != 0 ? site_above(thread, start, now, part, kind) : lose_site();
     }
     hash += hash == 0;
     uint32_t site = find(hash);
@@ -548,6 +562,16 @@ void stack_begin_sampling(uint64_t interval)
     sampling_start(interval, (uint32_t)recording_count(HMK_SITES));
     stack_forget();
     spin_unlock(&intern_lock);
+}
+
+void stack_abandon(struct thread *thread)
+{
+    struct merge *merge = (struct merge *)((unsigned char *)thread->scratch + THREAD_SCRATCH_MERGE);
+    merge->last_count = 0;
+    spin_abandon(&intern_lock);
+    python_abandon();
+    recording_abandon_lock();
+    shield_abandon();
 }
 
 uint32_t stack_verify_every(void)

@@ -28,6 +28,7 @@ uint32_t stack_verify_every(void);
 uint32_t stack_site(struct thread *thread, const struct unwind_start *start, enum hmk_site_kind kind);
 void stack_begin_sampling(uint64_t interval);    /* exact mode ends; new sites are sampled ones */
 void stack_forget(void);        /* a module was unloaded */
+void stack_abandon(struct thread *thread);      /* a signal handler left the thread's event by longjmp */
 void stack_after_fork(void);    /* resets the lock; ids stay as they were */
 
 #endif

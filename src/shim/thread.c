@@ -228,6 +228,8 @@ static void attach(void)
         return;
     }
     settle(thread, tid);
+    if (thread_count() > 1)
+        __atomic_store_n(&shield_shared, true, __ATOMIC_RELEASE);
     recorder_thread_joined(thread, thread_count());
     thread_self = thread;
     if (!have_key)
@@ -309,6 +311,7 @@ __attribute__((cold, noinline)) struct thread *thread_enter_slow(uintptr_t frame
     if (thread == NULL)
         return NULL;
     if (abandoned) {
+        stack_abandon(thread);
         forget_event(thread);
         recording_reopen();     /* had it called abort(), it was saved */
         __atomic_add_fetch(&recording_live->abandoned_events, 1, __ATOMIC_RELAXED);
@@ -328,6 +331,7 @@ __attribute__((cold, noinline)) void thread_leave_slow(struct thread *thread)
 void thread_after_fork(void)
 {
     spin_reset(&slot_lock);
+    shield_shared = false;
     for (uint32_t i = 0; i < slot_count && spare_count < SPARE_LIMIT; i++)
         spares[spare_count++] = slots[i];
     slot_count = 0;
