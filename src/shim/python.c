@@ -212,23 +212,28 @@ static inline uint64_t instruction_of(uint64_t frame)
                                 : (uint64_t)*(const int32_t *)(frame + layout->f_instruction);
 }
 
-static inline uint64_t mix(uint64_t hash, uint64_t word)
+static inline uint64_t mix(uint64_t word, uint64_t with)
 {
-    unsigned __int128 product = (unsigned __int128)(hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+    unsigned __int128 product = (unsigned __int128)(word ^ UINT64_C(0x5851f42d4c957f2d)) * (with | 1);
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
+/* A sum of what each frame comes to at its place, so that the multiplications wait for nothing but the chain of frames. */
 static uint64_t hash_from(struct cursor cursor)
 {
-    uint64_t hash = UINT64_C(0x5851f42d4c957f2d);
-    for (uint32_t count = 0; cursor.frame != 0 && count < PYTHON_FRAMES; cursor.frame = load(cursor.frame + layout->f_previous)) {
-        if (is_shim(cursor.frame)) {
-            hash = mix(hash, 1);
+    const uint64_t step = UINT64_C(0x9e3779b97f4a7c15);
+    const uint32_t instruction_offset = layout->f_instruction, previous = layout->f_previous;
+    const bool shims = layout->minor >= 12, short_instruction = layout->co_code == 0;
+    uint64_t hash = 0, place = step;
+    for (uint32_t count = 0; cursor.frame != 0 && count < PYTHON_FRAMES; cursor.frame = load(cursor.frame + previous)) {
+        place += step;
+        if (shims && is_shim(cursor.frame)) {
+            hash += mix(1, place);
             continue;
         }
-        uint64_t code = code_of(cursor.frame);
-        hash = mix(hash, code + python_code_salt(code));
-        hash = mix(hash, instruction_of(cursor.frame));
+        uint64_t code = code_of(cursor.frame), at = cursor.frame + instruction_offset;
+        uint64_t instruction = short_instruction ? (uint64_t)*(const int32_t *)at : load(at);
+        hash += mix((code + python_code_salt(code)) * UINT64_C(0xd6e8feb86659fd93) + instruction, place);
         count++;
     }
     return hash | 1;

@@ -13,6 +13,8 @@
 #include "shim/thread.h"
 #include "shim/unwind.h"
 
+#include <sys/mman.h>
+
 /* Open addressing, at most half full, replaced by a larger one under the lock; old ones stay mapped for readers that still
  * hold them.  `hash` is stored last: a reader that sees it sees the id. */
 struct entry {
@@ -53,9 +55,19 @@ static inline uint64_t mix(uint64_t a, uint64_t b)
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
+/* Large tables are read at random, and soon everywhere: in small pages most looks would miss the TLB too. */
+#define HUGE_FROM ((size_t)4 << 20)
+static void *map_table(size_t bytes)
+{
+    void *table = sys_map_anonymous(bytes);
+    if (table != NULL && bytes >= HUGE_FROM)
+        sys_advise(table, bytes, MADV_HUGEPAGE);
+    return table;
+}
+
 static struct node_table *new_node_table(uint64_t slots)
 {
-    struct node_table *table = sys_map_anonymous(sizeof *table + slots * sizeof table->slot[0]);
+    struct node_table *table = map_table(sizeof *table + slots * sizeof table->slot[0]);
     if (table != NULL)
         table->mask = slots - 1;
     return table;
@@ -63,7 +75,7 @@ static struct node_table *new_node_table(uint64_t slots)
 
 static struct table *new_table(uint64_t entries)
 {
-    struct table *table = sys_map_anonymous(sizeof *table + entries * sizeof(struct entry));
+    struct table *table = map_table(sizeof *table + entries * sizeof(struct entry));
     if (table != NULL)
         table->mask = entries - 1;
     return table;
