@@ -179,7 +179,7 @@ static inline void blockmap_paint_few(uint32_t *cell, size_t count, uint32_t val
 
 /* Before the real free: marks the block dead and paints it with `painter` (0: with its own site).  False: not a live
  * block of the map; nothing was changed. */
-static inline bool blockmap_death(const void *block, uint32_t painter, struct blockmap_block *dead)
+static inline __attribute__((always_inline)) bool blockmap_death(const void *block, uint32_t painter, struct blockmap_block *dead)
 {
     uintptr_t address = (uintptr_t)block;
     struct blockmap_leaf *leaf = blockmap_leaf_of(address);

@@ -22,6 +22,11 @@
 void free_sized(void *block, size_t bytes);
 void free_aligned_sized(void *block, size_t alignment, size_t bytes);
 
+static inline bool is_ready(void)
+{
+    return LIKELY(real_ready) || real_init();
+}
+
 /* Another allocator than glibc's may place two blocks in 16 bytes; the block map cannot tell them apart. */
 static inline size_t rounded(size_t bytes)
 {
@@ -80,7 +85,7 @@ static inline void *finish(struct call call, void *block, size_t bytes, const st
 
 HOOK_EXPORT void *malloc(size_t bytes)
 {
-    if (UNLIKELY(!real_init()))
+    if (UNLIKELY(!is_ready()))
         return real_malloc_early(bytes, 16);
     if (is_passed_over(bytes)) {
         struct thread *passing = pass_begin(thread_self);
@@ -89,7 +94,7 @@ HOOK_EXPORT void *malloc(size_t bytes)
         return block;
     }
     struct thread *thread = thread_enter();
-    if (thread == NULL)
+    if (UNLIKELY(thread == NULL))
         return real.malloc(rounded(bytes));
     struct unwind_start start = unwind_start_here();
     return finish((struct call){thread, NULL}, real.malloc(rounded(bytes)), bytes, &start);
@@ -99,8 +104,8 @@ HOOK_EXPORT void *calloc(size_t count, size_t each)
 {
     size_t bytes;
     if (UNLIKELY(__builtin_mul_overflow(count, each, &bytes)))
-        return real_init() ? real.calloc(count, each) : NULL;
-    if (UNLIKELY(!real_init()))
+        return is_ready() ? real.calloc(count, each) : NULL;
+    if (UNLIKELY(!is_ready()))
         return real_malloc_early(bytes, 16);
     struct call call = begin(bytes);
     struct unwind_start start = unwind_start_here();
@@ -111,7 +116,7 @@ HOOK_EXPORT void *calloc(size_t count, size_t each)
 static void *leave_early(void *block, size_t bytes)
 {
     size_t old = real_size_early(block);
-    void *moved = real_init() ? real.malloc(rounded(bytes)) : real_malloc_early(bytes, 16);
+    void *moved = is_ready() ? real.malloc(rounded(bytes)) : real_malloc_early(bytes, 16);
     if (moved != NULL)
         __builtin_memcpy(moved, block, old < bytes ? old : bytes);
     return moved;
@@ -156,7 +161,7 @@ static inline void *resize(void *block, size_t bytes, const struct unwind_start 
 
 HOOK_EXPORT void *realloc(void *block, size_t bytes)
 {
-    if (UNLIKELY(!real_init() || real_is_early(block)))
+    if (UNLIKELY(!is_ready() || real_is_early(block)))
         return block == NULL ? real_malloc_early(bytes, 16) : leave_early(block, bytes);
     struct unwind_start start = unwind_start_here();
     return resize(block, bytes, &start);
@@ -169,15 +174,15 @@ HOOK_EXPORT void *reallocarray(void *block, size_t count, size_t each)
         errno = ENOMEM;     /* as libc's own */
         return NULL;
     }
-    if (UNLIKELY(!real_init() || real_is_early(block)))
+    if (UNLIKELY(!is_ready() || real_is_early(block)))
         return block == NULL ? real_malloc_early(bytes, 16) : leave_early(block, bytes);
     struct unwind_start start = unwind_start_here();
     return resize(block, bytes, &start);
 }
 
-static inline void release(void *block, const struct unwind_start *start)
+static inline __attribute__((always_inline)) void release(void *block, const struct unwind_start *start)
 {
-    if (block == NULL || UNLIKELY(real_is_early(block)) || UNLIKELY(!real_init()))
+    if (block == NULL || UNLIKELY(real_is_early(block)) || UNLIKELY(!is_ready()))
         return;
     struct thread *thread = thread_self;
     if (sampling_interval != 0 && thread != NULL && !blockmap_may_live(block) && !module_is_loader(start->pc)) {
@@ -187,13 +192,12 @@ static inline void release(void *block, const struct unwind_start *start)
         return;
     }
     thread = thread_enter();
-    if (thread == NULL) {
+    if (UNLIKELY(thread == NULL)) {
         recorder_death_nested(block);
         real.free(block);
         return;
     }
-    struct blockmap_block dead;
-    recorder_death(thread, block, start, &dead);
+    recorder_free(thread, block, start);
     real.free(block);
     if (UNLIKELY(module_is_loader(start->pc)))
         module_check_unload(thread->scratch);   /* dlclose frees its link map last */
@@ -223,7 +227,7 @@ HOOK_EXPORT void free_aligned_sized(void *block, size_t alignment, size_t bytes)
 
 HOOK_EXPORT int posix_memalign(void **result, size_t alignment, size_t bytes)
 {
-    if (UNLIKELY(!real_init())) {
+    if (UNLIKELY(!is_ready())) {
         *result = real_malloc_early(bytes, alignment);
         return *result == NULL ? ENOMEM : 0;
     }
@@ -236,7 +240,7 @@ HOOK_EXPORT int posix_memalign(void **result, size_t alignment, size_t bytes)
 
 HOOK_EXPORT void *aligned_alloc(size_t alignment, size_t bytes)
 {
-    if (UNLIKELY(!real_init()))
+    if (UNLIKELY(!is_ready()))
         return real_malloc_early(bytes, alignment);
     struct call call = begin(bytes);
     struct unwind_start start = unwind_start_here();
@@ -245,7 +249,7 @@ HOOK_EXPORT void *aligned_alloc(size_t alignment, size_t bytes)
 
 HOOK_EXPORT void *memalign(size_t alignment, size_t bytes)
 {
-    if (UNLIKELY(!real_init()))
+    if (UNLIKELY(!is_ready()))
         return real_malloc_early(bytes, alignment);
     struct call call = begin(bytes);
     struct unwind_start start = unwind_start_here();
@@ -254,7 +258,7 @@ HOOK_EXPORT void *memalign(size_t alignment, size_t bytes)
 
 HOOK_EXPORT void *valloc(size_t bytes)
 {
-    if (UNLIKELY(!real_init()))
+    if (UNLIKELY(!is_ready()))
         return real_malloc_early(bytes, 4096);
     struct call call = begin(bytes);
     struct unwind_start start = unwind_start_here();
@@ -263,7 +267,7 @@ HOOK_EXPORT void *valloc(size_t bytes)
 
 HOOK_EXPORT void *pvalloc(size_t bytes)
 {
-    if (UNLIKELY(!real_init()))
+    if (UNLIKELY(!is_ready()))
         return real_malloc_early(bytes, 4096);
     struct call call = begin(bytes);
     struct unwind_start start = unwind_start_here();
@@ -276,5 +280,5 @@ HOOK_EXPORT size_t malloc_usable_size(void *block)
         return 0;
     if (UNLIKELY(real_is_early(block)))
         return real_size_early(block);
-    return real_init() ? real.malloc_usable_size(block) : 0;
+    return is_ready() ? real.malloc_usable_size(block) : 0;
 }

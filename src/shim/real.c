@@ -5,6 +5,7 @@
 #include <stdalign.h>
 
 struct real_functions real;
+bool real_ready;
 
 alignas(64) unsigned char real_early_arena[REAL_EARLY_BYTES];
 static size_t early_used;
@@ -56,6 +57,7 @@ __attribute__((cold, noinline)) static bool look_up(void)
 #undef HOOK
 #undef HOOK_OPTIONAL
     stage = complete ? READY : FAILED;
+    __atomic_store_n(&real_ready, complete, __ATOMIC_RELEASE);
     return complete;
 }
 

@@ -38,6 +38,7 @@ extern struct real_functions real;
 /* Fills the table on the first call.  False while the lookups run (the same thread came back in), and when libc
  * lacks a function that every libc has: the caller then serves from the early arena. */
 bool real_init(void);
+extern bool real_ready __attribute__((visibility("hidden")));  /* it was filled: the one test on the hot path */
 bool real_is_glibc(void);       /* malloc is glibc's own, so chunk headers may be read */
 
 void *real_malloc_early(size_t bytes, size_t alignment);    /* zeroed; NULL when the arena is used up */

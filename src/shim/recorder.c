@@ -36,7 +36,7 @@ static inline void keep_peak_share(struct hmk_cell *cell, uint32_t epoch, int64_
     cell->epoch = epoch;
 }
 
-static inline void total_alone(struct hmk_cell *cell, int64_t bytes, int64_t blocks)
+static inline __attribute__((always_inline)) void total_alone(struct hmk_cell *cell, int64_t bytes, int64_t blocks)
 {
     struct hmk_live *live = recording_live;
     struct hmk_heap *heap = &live->heap;
@@ -127,7 +127,7 @@ __attribute__((noinline)) static bool flush_shared(struct hmk_thread *record)
 }
 
 /* The cell has the event already: a peak that it makes is composed of what the cells have then. */
-static inline void total_shared(struct thread *thread, struct hmk_cell *cell, int64_t bytes, int64_t blocks)
+__attribute__((noinline)) static void total_shared(struct thread *thread, struct hmk_cell *cell, int64_t bytes, int64_t blocks)
 {
     struct hmk_heap *heap = &recording_live->heap;
     struct hmk_thread *record = thread->record;
@@ -153,53 +153,66 @@ static void raise_site_peak(struct hmk_site_peak *site, int64_t live)
     }
 }
 
-static inline void own_peak(struct hmk_cell *cell, uint32_t site, int64_t bytes)
+static inline __attribute__((always_inline)) void own_peak_alone(uint32_t site, int64_t bytes)
 {
-    struct hmk_site_peak *peak = recording_at(HMK_SITE_PEAKS, site);
-    if (!shared) {
-        int64_t live = peak->live_bytes + bytes;
-        peak->live_bytes = live;
-        if (live > peak->peak_bytes) {
-            peak->peak_bytes = live;
-            peak->peak_ns = recording_live->last_ns;
-        }
-        return;
+    struct hmk_site_peak *peak = recording_site_peak(site);
+    int64_t live = peak->live_bytes + bytes;
+    peak->live_bytes = live;
+    if (live > peak->peak_bytes) {
+        peak->peak_bytes = live;
+        peak->peak_ns = recording_live->last_ns;
     }
+}
+
+static inline void own_peak_shared(struct hmk_cell *cell, uint32_t site, int64_t bytes)
+{
     int64_t pending = cell->pending_bytes + bytes;
     if (pending < SITE_FLUSH_BYTES && pending > -SITE_FLUSH_BYTES) {
         cell->pending_bytes = (int32_t)pending;
         return;
     }
     cell->pending_bytes = 0;
+    struct hmk_site_peak *peak = recording_site_peak(site);
     raise_site_peak(peak, __atomic_add_fetch(&peak->live_bytes, pending, __ATOMIC_RELAXED));
 }
 
-static inline void count_total(struct thread *thread, struct hmk_cell *cell, int64_t bytes, int64_t blocks)
+static inline void own_peak(struct hmk_cell *cell, uint32_t site, int64_t bytes)
 {
-    if (__builtin_expect(HMK_GET(shared), 0))
-        total_shared(thread, cell, bytes, blocks);
+    if (HMK_GET(shared))
+        own_peak_shared(cell, site, bytes);
     else
-        total_alone(cell, bytes, blocks);
+        own_peak_alone(site, bytes);
 }
 
-static inline void add(struct thread *thread, struct hmk_cell *cell, uint32_t site, struct sampling_weight weight,
+/* An event in the totals and in the site's own peak; the cell has it. */
+static inline __attribute__((always_inline)) void count(struct thread *thread, struct hmk_cell *cell, uint32_t site,
+                                                        int64_t bytes, int64_t blocks)
+{
+    if (__builtin_expect(HMK_GET(shared), 0)) {
+        total_shared(thread, cell, bytes, blocks);
+        own_peak_shared(cell, site, bytes);
+    } else {
+        total_alone(cell, bytes, blocks);
+        own_peak_alone(site, bytes);
+    }
+}
+
+static inline __attribute__((always_inline)) void add(struct thread *thread, struct hmk_cell *cell, uint32_t site, struct sampling_weight weight,
                        uint32_t slack)
 {
     cell->allocations += weight.count;
     cell->allocated_bytes += weight.bytes;
     cell->slack_bytes = (int32_t)((uint32_t)cell->slack_bytes + slack);
-    count_total(thread, cell, (int64_t)weight.bytes, (int64_t)weight.count);
-    own_peak(cell, site, (int64_t)weight.bytes);
+    count(thread, cell, site, (int64_t)weight.bytes, (int64_t)weight.count);
 }
 
-static inline void subtract(struct thread *thread, struct hmk_cell *cell, uint32_t site, struct sampling_weight weight,
+static inline __attribute__((always_inline)) void subtract(struct thread *thread, struct hmk_cell *cell, uint32_t site, struct sampling_weight weight,
                             uint32_t slack)
 {
     cell->frees += weight.count;
     cell->freed_bytes += weight.bytes;
     cell->slack_bytes = (int32_t)((uint32_t)cell->slack_bytes - slack);
-    count_total(thread, cell, -(int64_t)weight.bytes, -(int64_t)weight.count);
-    own_peak(cell, site, -(int64_t)weight.bytes);
+    count(thread, cell, site, -(int64_t)weight.bytes, -(int64_t)weight.count);
 }
 
 static inline uint32_t slack_of(const struct blockmap_block *block)
@@ -225,14 +238,14 @@ static inline uint64_t begin_event(const struct thread *thread)
     return __builtin_expect(thread->countdown == TICK_EVENTS, 0) ? cycles_now() : 0;
 }
 
-static inline void end_event(struct thread *thread, size_t bytes, uint64_t began)
+static inline __attribute__((always_inline)) void end_event(struct thread *thread, size_t bytes, uint64_t began, bool sampled)
 {
     if (__builtin_expect(began != 0, 0))
         thread->spent_cycles += (cycles_now() - began) * TICK_EVENTS;
     if (__builtin_expect(--thread->countdown <= 0, 0)) {
         thread->countdown = TICK_EVENTS;
         timeline_tick(thread);
-    } else if (__builtin_expect(bytes >= 65536 || sampling_interval != 0, 0)) {
+    } else if (sampled || __builtin_expect(bytes >= 65536, 0)) {
         timeline_tick(thread);
     }
 }
@@ -261,31 +274,53 @@ __attribute__((noinline)) static bool draw_next(struct thread *thread, size_t re
     return true;
 }
 
-void recorder_birth(struct thread *thread, const void *block, size_t requested, const struct unwind_start *start)
+/* `weight`: of the block, which the caller decides so that the exact mode's path is compiled for the weight of 1. */
+static inline __attribute__((always_inline)) void born(struct thread *thread, const void *block, size_t requested,
+                                                       uint32_t site, struct hmk_cell *cell, bool sampled)
 {
-    uint64_t began = begin_event(thread);
-    bool sampled = __builtin_expect(sampling_interval != 0, 0);
-    if (sampled && !draw_next(thread, requested))
-        return;
-    uint32_t site = stack_site(thread, start, HMK_KIND_HEAP);
-    struct hmk_cell *cell = cell_of(thread, &site);
-    if (__builtin_expect(cell == NULL, 0))
-        return;
-    /* The weight goes by the site: where modes change under the event, it would have the other mode's. */
-    if (__builtin_expect((site >= sampling_first_site) != sampled, 0) && site >= HMK_SITE_FIRST)
-        return;
     struct blockmap_birth birth;
     blockmap_birth(block, requested, site, &birth);
     if (__builtin_expect(birth.stale, 0))
         retire_stale(thread, block, &birth.old);
     if (__builtin_expect(!birth.stored, 0))
         return;     /* its death will not be seen either: the totals stay consistent */
-    struct sampling_weight weight = sampling_weight(block, requested, site);
+    struct sampling_weight weight = {1, requested};
+    if (sampled)
+        weight = sampling_weight(block, requested, site);
     add(thread, cell, site, weight, (uint32_t)(birth.usable - requested));
     thread->histogram->allocations[hmk_size_class(requested)] += weight.count;
     thread->last_block = block;
     thread->last_left = thread->sample_left;
-    end_event(thread, requested, began);
+}
+
+__attribute__((noinline)) static void birth_sampled(struct thread *thread, const void *block, size_t requested,
+                                                    const struct unwind_start *start)
+{
+    uint64_t began = begin_event(thread);
+    if (!draw_next(thread, requested))
+        return;
+    uint32_t site = stack_site_heap(thread, start);
+    struct hmk_cell *cell = cell_of(thread, &site);
+    if (cell == NULL || (site < sampling_first_site && site >= HMK_SITE_FIRST))
+        return;
+    born(thread, block, requested, site, cell, true);
+    end_event(thread, requested, began, true);
+}
+
+void recorder_birth(struct thread *thread, const void *block, size_t requested, const struct unwind_start *start)
+{
+    if (__builtin_expect(sampling_interval != 0, 0)) {
+        birth_sampled(thread, block, requested, start);
+        return;
+    }
+    uint64_t began = begin_event(thread);
+    uint32_t site = stack_site_heap(thread, start);
+    struct hmk_cell *cell = cell_of(thread, &site);
+    /* The weight goes by the site: where modes change under the event, it would have the other mode's. */
+    if (__builtin_expect(cell == NULL || site >= sampling_first_site, 0))
+        return;
+    born(thread, block, requested, site, cell, false);
+    end_event(thread, requested, began, false);
 }
 
 /* With free sites, what a block leaves behind is charged to the call that freed it. */
@@ -296,11 +331,34 @@ void recorder_charge_free_sites(void)
     by_free_site = true;
 }
 
-bool recorder_death(struct thread *thread, const void *block, const struct unwind_start *start,
-                    struct blockmap_block *dead)
+/* The block is dead in the map. */
+static inline __attribute__((always_inline)) void died(struct thread *thread, const void *block, uint32_t site,
+                                                       struct hmk_cell *cell, const struct blockmap_block *dead, bool weighted)
+{
+    struct sampling_weight weight = {1, dead->requested};
+    if (weighted)
+        weight = sampling_weight(block, dead->requested, dead->site);
+    subtract(thread, cell, site, weight, slack_of(dead));
+    if (thread->last_block == block) {
+        /* In sampled mode other blocks may have come since, and passed; each took something off sample_left. */
+        if (thread->sample_left == thread->last_left || sampling_interval == 0)
+            cell->temporary += weight.count;
+        thread->last_block = NULL;
+    }
+}
+
+/* Of a block whose site is a sampled one. */
+__attribute__((noinline)) static void died_weighted(struct thread *thread, const void *block, uint32_t site,
+                                                    struct hmk_cell *cell, const struct blockmap_block *dead)
+{
+    died(thread, block, site, cell, dead, true);
+}
+
+static inline __attribute__((always_inline)) bool death(struct thread *thread, const void *block,
+                                                        const struct unwind_start *start, struct blockmap_block *dead)
 {
     uint64_t began = begin_event(thread);
-    uint32_t painter = __builtin_expect(by_free_site, 0) ? stack_site(thread, start, HMK_KIND_HEAP) : 0;
+    uint32_t painter = __builtin_expect(by_free_site, 0) ? stack_site_heap(thread, start) : 0;
     if (!blockmap_death(block, painter, dead)) {
         if (sampling_interval == 0)
             __atomic_add_fetch(&recording_live->unknown_frees, 1, __ATOMIC_RELAXED);
@@ -310,16 +368,26 @@ bool recorder_death(struct thread *thread, const void *block, const struct unwin
     struct hmk_cell *cell = cell_of(thread, &site);
     if (__builtin_expect(cell == NULL, 0))
         return true;
-    struct sampling_weight weight = sampling_weight(block, dead->requested, dead->site);
-    subtract(thread, cell, site, weight, slack_of(dead));
-    if (thread->last_block == block) {
-        /* In sampled mode other blocks may have come since, and passed; each took something off sample_left. */
-        if (thread->sample_left == thread->last_left || sampling_interval == 0)
-            cell->temporary += weight.count;
-        thread->last_block = NULL;
+    if (__builtin_expect(dead->site >= sampling_first_site, 0)) {
+        died_weighted(thread, block, site, cell, dead);
+        end_event(thread, dead->requested, began, true);
+        return true;
     }
-    end_event(thread, dead->requested, began);
+    died(thread, block, site, cell, dead, false);
+    end_event(thread, dead->requested, began, false);
     return true;
+}
+
+bool recorder_death(struct thread *thread, const void *block, const struct unwind_start *start,
+                    struct blockmap_block *dead)
+{
+    return death(thread, block, start, dead);
+}
+
+void recorder_free(struct thread *thread, const void *block, const struct unwind_start *start)
+{
+    struct blockmap_block dead;
+    death(thread, block, start, &dead);
 }
 
 /* Takes back what recorder_death counted; a peak share kept meanwhile stays right, since nothing was freed. */

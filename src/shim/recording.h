@@ -42,12 +42,22 @@ bool recording_open(const struct settings *settings, char *const *environment);
 const char *recording_path(void);               /* absolute; "" for a memfd */
 const char *recording_problem(void);            /* why there is no file, as a sentence; "" when there is one */
 
-/* Address of record `index`, whose chunk must exist (published, or reserved by the caller). */
+/* Address of record `index`, whose chunk must exist (published, or reserved by the caller).  As hmk_chunk_of and hmk_chunk_first
+ * say, but without their division, which every event would pay for: our tables begin with a power of two. */
 static inline void *recording_at(enum hmk_table_id id, uint64_t index)
 {
-    struct recording_table *table = &recording_tables[id];
-    unsigned chunk = hmk_chunk_of(index, table->first_records);
-    return table->chunk[chunk] + (index - hmk_chunk_first(chunk, table->first_records)) * table->record_bytes;
+    const struct recording_table *table = &recording_tables[id];
+    unsigned shift = (unsigned)__builtin_ctz(table->first_records);
+    unsigned chunk = 63u - (unsigned)__builtin_clzll((index >> shift) + 1);
+    return table->chunk[chunk] + (index - (((UINT64_C(1) << chunk) - 1) << shift)) * table->record_bytes;
+}
+/* The same for the one table that every event looks into, with all that is known beforehand. */
+#define RECORDING_SITES_FIRST 512u
+static inline struct hmk_site_peak *recording_site_peak(uint32_t site)
+{
+    unsigned chunk = 31u - (unsigned)__builtin_clz(site / RECORDING_SITES_FIRST + 1);
+    struct hmk_site_peak *first = (struct hmk_site_peak *)(void *)recording_tables[HMK_SITE_PEAKS].chunk[chunk];
+    return first + (site - ((1u << chunk) - 1) * RECORDING_SITES_FIRST);
 }
 uint64_t recording_count(enum hmk_table_id id);
 

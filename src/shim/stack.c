@@ -458,7 +458,7 @@ static inline uint64_t hash_stack(struct thread *thread, const struct unwind_res
     return hash;
 }
 
-static uint32_t site_of_python_stack(struct thread *thread, const struct unwind_start *start,
+__attribute__((noinline)) static uint32_t site_of_python_stack(struct thread *thread, const struct unwind_start *start,
                                      const struct unwind_result *stack, uint32_t now)
 {
     uint32_t part = stack->memo;
@@ -474,31 +474,34 @@ static uint32_t site_of_python_stack(struct thread *thread, const struct unwind_
     return site_above(thread, start, now, part, HMK_KIND_HEAP);
 }
 
+__attribute__((noinline)) static uint32_t site_of_walked(struct thread *thread, const struct unwind_result *stack)
+{
+    if (stack->depth == 0)
+        return HMK_SITE_BEFORE;
+    uint64_t hash = hash_stack(thread, stack);
+    uint32_t flags = HMK_KIND_HEAP;
+    if (__builtin_expect(stack->flags != 0, 0)) {
+        flags = flags_of(stack, HMK_KIND_HEAP);
+        hash = mix(hash, flags);
+    }
+    hash += hash == 0;
+    uint32_t site = find(hash);
+    if (__builtin_expect(site == 0, 0))
+        site = intern(thread, thread->node, stack, hash, flags);
+    unwind_remember(thread->unwind, site);
+    return site;
+}
+
 static inline uint32_t site_of_stack(struct thread *thread, const struct unwind_start *start)
 {
     struct unwind_result stack;
     uint32_t now = __atomic_load_n(&generation, __ATOMIC_ACQUIRE);
     if (__builtin_expect(thread->stack_generation != now, 0))
         begin_generation(thread, now);
-    unwind_capture(thread->unwind, start, &stack);
+    uint32_t memo = unwind_capture(thread->unwind, start, &stack);
     if (__builtin_expect(python_active, 0))
         return site_of_python_stack(thread, start, &stack, now);
-    if (stack.memo != 0)
-        return stack.memo;
-    if (stack.depth == 0)
-        return HMK_SITE_BEFORE;
-    uint64_t hash = hash_stack(thread, &stack);
-    uint32_t flags = HMK_KIND_HEAP;
-    if (__builtin_expect(stack.flags != 0, 0)) {
-        flags = flags_of(&stack, HMK_KIND_HEAP);
-        hash = mix(hash, flags);
-    }
-    hash += hash == 0;
-    uint32_t site = find(hash);
-    if (__builtin_expect(site == 0, 0))
-        site = intern(thread, thread->node, &stack, hash, flags);
-    unwind_remember(thread->unwind, site);
-    return site;
+    return memo != 0 ? memo : site_of_walked(thread, &stack);
 }
 
 /* Mappings are rare and come from other places; their hashes and nodes are computed from the root. */
@@ -551,14 +554,17 @@ __attribute__((cold, noinline)) static void verify(struct thread *thread, const 
         __atomic_add_fetch(&recording_live->verify_wrong, 1, __ATOMIC_RELAXED);
 }
 
-uint32_t stack_site(struct thread *thread, const struct unwind_start *start, enum hmk_site_kind kind)
+uint32_t stack_site_heap(struct thread *thread, const struct unwind_start *start)
 {
-    if (__builtin_expect(kind != HMK_KIND_HEAP, 0))
-        return stack_site_mapping(thread, start, kind);
     uint32_t site = site_of_stack(thread, start);
     if (__builtin_expect(thread->verify_countdown != 0, 0) && --thread->verify_countdown == 0)
         verify(thread, start, site);
     return site;
+}
+
+uint32_t stack_site(struct thread *thread, const struct unwind_start *start, enum hmk_site_kind kind)
+{
+    return kind == HMK_KIND_HEAP ? stack_site_heap(thread, start) : stack_site_mapping(thread, start, kind);
 }
 
 void stack_forget(void)

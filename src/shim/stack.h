@@ -26,6 +26,7 @@ struct unwind_start;
 bool stack_init(uint32_t verify);
 uint32_t stack_verify_every(void);
 uint32_t stack_site(struct thread *thread, const struct unwind_start *start, enum hmk_site_kind kind);
+uint32_t stack_site_heap(struct thread *thread, const struct unwind_start *start);     /* HMK_KIND_HEAP */
 void stack_begin_sampling(uint64_t interval);    /* exact mode ends; new sites are sampled ones */
 void stack_forget(void);        /* a module was unloaded */
 void stack_abandon(struct thread *thread);      /* a signal handler left the thread's event by longjmp */

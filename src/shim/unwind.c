@@ -53,12 +53,12 @@ void unwind_thread_reset(struct unwind_thread *thread)
     unwind_libunwind_reset(thread->libunwind);
 }
 
-void unwind_capture(struct unwind_thread *thread, const struct unwind_start *start, struct unwind_result *result)
+uint32_t unwind_capture(struct unwind_thread *thread, const struct unwind_start *start, struct unwind_result *result)
 {
     if (__builtin_expect(thread->reuse != NULL, 1))
-        unwind_reuse_capture(thread->reuse, start, result);
-    else
-        unwind_libunwind_capture(thread->libunwind, start, result);
+        return unwind_reuse_capture(thread->reuse, start, result);
+    unwind_libunwind_capture(thread->libunwind, start, result);
+    return result->memo;
 }
 
 bool unwind_capture_places(struct unwind_thread *thread, const struct unwind_start *start, struct unwind_result *result,

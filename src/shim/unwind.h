@@ -76,13 +76,14 @@ bool unwind_init(const struct settings *settings);
 const char *unwind_name(void);
 struct unwind_thread *unwind_thread_new(void);                  /* NULL: no memory */
 void unwind_thread_reset(struct unwind_thread *thread);         /* the slot got another owner */
-void unwind_capture(struct unwind_thread *thread, const struct unwind_start *start, struct unwind_result *result);
-/* Of the last captured stack, whose result had memo 0; memo != 0. */
+/* Returns the result's memo too. */
+uint32_t unwind_capture(struct unwind_thread *thread, const struct unwind_start *start, struct unwind_result *result);
 /* For a thread state of which no stack is ever remembered, so that memo is always 0: the stack with the sp of each frame, as of
  * unwind_start.  What frame i keeps on the stack lies from sps[i] to below sps[i - 1].  sps has room for
  * UNWIND_DEPTH_LIMIT.  False: only the pcs are known. */
 bool unwind_capture_places(struct unwind_thread *thread, const struct unwind_start *start, struct unwind_result *result,
                            uint64_t *sps);
+/* Of the last captured stack, whose result had memo 0; memo != 0. */
 void unwind_remember(struct unwind_thread *thread, uint32_t memo);
 
 /* Modules were unloaded: nothing that was learned about code addresses may be used again.  To be called before

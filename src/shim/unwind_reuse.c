@@ -490,29 +490,44 @@ static __attribute__((noinline)) void capture_by_walk(struct unwind_reuse *threa
     result_of_spine(thread, append(thread, join, walk.fresh_count), result);
 }
 
-void unwind_reuse_capture(struct unwind_reuse *thread, const struct unwind_start *start, struct unwind_result *result)
+/* Not the stack of the last walk, or not one with a memo. */
+static __attribute__((noinline)) uint32_t capture_other(struct unwind_reuse *thread, const struct unwind_start *start,
+                                                        uint32_t candidate, struct unwind_result *result)
+{
+    result->memo = segment_find(thread, start);
+    if (result->memo == 0)
+        capture_by_walk(thread, start, candidate, result);
+    return result->memo;
+}
+
+static __attribute__((cold, noinline)) uint32_t capture_first(struct unwind_reuse *thread, const struct unwind_start *start,
+                                                              uint64_t generation, struct unwind_result *result)
+{
+    begin_generation(thread, generation);
+    capture_by_walk(thread, start, 0, result);
+    return result->memo;
+}
+
+/* The stack of the last walk again is all that happens here, so that no register needs saving. */
+uint32_t unwind_reuse_capture(struct unwind_reuse *thread, const struct unwind_start *start, struct unwind_result *result)
 {
     uint64_t generation = __atomic_load_n(&unwind_rules_generation, __ATOMIC_ACQUIRE);
+    uint32_t candidate = thread->count, held;
 
     if (__builtin_expect(thread->generation != generation, 0))
-        begin_generation(thread, generation);
-    uint32_t candidate = thread->count;
-    if (__builtin_expect(candidate > 0, 1)) {
-        const struct frame *top = &thread->frames[candidate - 1];
-        uint32_t held;
-        if (top->sp == start->sp && thread->pcs[candidate - 1] == start->pc && (!top->live || top->fp == start->fp)) {
-            if (!verify(thread, candidate - 1, first_of(candidate - 1), &held)) {
-                candidate = held + 1;
-            } else if (top->memo) {
-                result->memo = top->memo;
-                return;
-            }
+        return capture_first(thread, start, generation, result);
+    if (__builtin_expect(candidate == 0, 0))
+        return capture_other(thread, start, 0, result);
+    const struct frame *top = &thread->frames[candidate - 1];
+    if (top->sp == start->sp && thread->pcs[candidate - 1] == start->pc && (!top->live || top->fp == start->fp)) {
+        if (!verify(thread, candidate - 1, first_of(candidate - 1), &held)) {
+            candidate = held + 1;
+        } else if (top->memo) {
+            result->memo = top->memo;
+            return top->memo;
         }
-        result->memo = segment_find(thread, start);
-        if (result->memo)
-            return;
     }
-    capture_by_walk(thread, start, candidate, result);
+    return capture_other(thread, start, candidate, result);
 }
 
 void unwind_reuse_remember(struct unwind_reuse *thread, uint32_t memo)

@@ -108,7 +108,7 @@ void unwind_thread_reset(struct unwind_thread *thread)
     thread->memo = 0;
 }
 
-void unwind_capture(struct unwind_thread *thread, const struct unwind_start *start, struct unwind_result *result)
+uint32_t unwind_capture(struct unwind_thread *thread, const struct unwind_start *start, struct unwind_result *result)
 {
     (void)start;
     uint32_t common = 0;
@@ -119,13 +119,14 @@ void unwind_capture(struct unwind_thread *thread, const struct unwind_start *sta
     if (common == told_depth && told_depth == thread->depth && told_flags == thread->flags && thread->memo != 0) {
         __atomic_add_fetch(&fake_memos, 1, __ATOMIC_RELAXED);
         result->memo = thread->memo;
-        return;
+        return result->memo;
     }
     memcpy(thread->pcs, told, told_depth * sizeof *told);
     thread->depth = told_depth;
     thread->flags = told_flags;
     thread->memo = 0;
     *result = (struct unwind_result){.pcs = thread->pcs, .depth = told_depth, .common = common, .flags = told_flags};
+    return 0;
 }
 
 bool unwind_capture_places(struct unwind_thread *thread, const struct unwind_start *start, struct unwind_result *result,
