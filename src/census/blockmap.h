@@ -130,6 +130,17 @@ static inline size_t blockmap_smallest_chunk(size_t requested)
 /* Once, before any other call.  glibc: chunk headers may be read. */
 void blockmap_init(bool glibc);
 
+/* A birth or death of this block follows soon; what it will look at is on its way meanwhile. */
+static inline void blockmap_prefetch(const void *block)
+{
+    uintptr_t address = (uintptr_t)block;
+    struct blockmap_leaf *leaf = blockmap_leaf_of(address);
+    if (leaf) {
+        __builtin_prefetch(&leaf->cell[blockmap_cell_index(address, 5)], 1);
+        __builtin_prefetch(&leaf->page_record[blockmap_page_index(address)]);
+    }
+}
+
 /* After the real allocation.  Sets all of *birth but `old`: the usable size; `stored`, false when there was no memory
  * for the leaf (or no way to tell the block's size); `stale`, when the map believed another live block there, whose
  * counters the caller then retires: it is returned in `old`.

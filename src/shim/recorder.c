@@ -314,6 +314,7 @@ void recorder_birth(struct thread *thread, const void *block, size_t requested, 
         return;
     }
     uint64_t began = begin_event(thread);
+    blockmap_prefetch(block);
     uint32_t site = stack_site_heap(thread, start);
     struct hmk_cell *cell = cell_of(thread, &site);
     /* The weight goes by the site: where modes change under the event, it would have the other mode's. */

@@ -137,7 +137,7 @@ static void put(struct table *table, uint64_t hash, uint32_t site)
 static void insert(uint64_t hash, uint32_t site)
 {
     if ((by_hash_used + 1) * 2 > by_hash->mask + 1) {
-        struct table *larger = new_table((by_hash->mask + 1) * 4);
+        struct table *larger = new_table((by_hash->mask + 1) * (by_hash->mask < 16384 ? 4 : 2));
         if (larger == NULL)
             return;
         by_hash_used = 0;

@@ -10,7 +10,7 @@
 
 #define FIRST_BITS 12u
 #define LAST_BITS 24u
-#define GROWTH_BITS 2u
+#define GROWTH_BITS 1u
 #define ADDRESS_LIMIT (UINT64_C(1) << 48)
 
 uint64_t unwind_rules_generation = 1;

@@ -45,9 +45,11 @@ const struct unwind_rule *unwind_rules_rare(uint32_t code);
 void unwind_rules_expand(uint32_t code, struct unwind_rule *rule);
 void unwind_rules_forget(void);
 
+/* Addresses of the same 128 bytes of code begin in the same cache line: they are used together. */
 static inline size_t unwind_rules_place(const struct unwind_rules *rules, uint64_t pc)
 {
-    return (size_t)(pc * UINT64_C(0x9e3779b97f4a7c15) >> (64 - rules->bits));
+    size_t line = (size_t)((pc >> 7) * UINT64_C(0x9e3779b97f4a7c15) >> (64 - rules->bits));
+    return (line & ~(size_t)7) | (pc >> 4 & 7);
 }
 
 static inline uint32_t unwind_rules_find(struct unwind_rules *rules, uint64_t pc)
