@@ -126,14 +126,14 @@ bool text_parse_hex(const char *string, const char **end, uint64_t *value)
     return parse(string, end, 16, value);
 }
 
-bool text_field(const char *file, const char *key, uint64_t *value)
+static bool field(const char *file, const char *key, unsigned base, uint64_t *value)
 {
     for (const char *line = file; *line;) {
         if (text_starts(line, key)) {
             const char *at = line + text_length(key);
             while (*at == ' ' || *at == '\t' || *at == ':')
                 at++;
-            if (parse(at, NULL, 10, value))
+            if (parse(at, NULL, base, value))
                 return true;
         }
         while (*line && *line != '\n')
@@ -142,4 +142,14 @@ bool text_field(const char *file, const char *key, uint64_t *value)
             line++;
     }
     return false;
+}
+
+bool text_field(const char *file, const char *key, uint64_t *value)
+{
+    return field(file, key, 10, value);
+}
+
+bool text_field_hex(const char *file, const char *key, uint64_t *value)
+{
+    return field(file, key, 16, value);
 }

@@ -30,5 +30,6 @@ bool text_parse_size(const char *string, const char **end, uint64_t *value);
 bool text_parse_hex(const char *string, const char **end, uint64_t *value);
 /* The number behind `key` at the start of a line of a /proc file, in its own unit; false: no such line. */
 bool text_field(const char *file, const char *key, uint64_t *value);
+bool text_field_hex(const char *file, const char *key, uint64_t *value);
 
 #endif

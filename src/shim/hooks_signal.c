@@ -10,6 +10,7 @@
 #include "freestanding/sys.h"
 #include "shim/hook.h"
 #include "shim/real.h"
+#include "shim/shield.h"
 #include "shim/start.h"
 
 #include <errno.h>
@@ -24,6 +25,11 @@ static bool lend(int number, uint64_t *mask)
     return UNLIKELY(number == SIGURG) && start_is_owner() && control_lend(mask);
 }
 
+static bool is_handler(sighandler_t handler)
+{
+    return handler != SIG_DFL && handler != SIG_IGN && handler != SIG_HOLD;
+}
+
 HOOK_EXPORT int sigaction(int number, const struct sigaction *restrict action, struct sigaction *restrict old)
 {
     uint64_t mask;
@@ -31,6 +37,8 @@ HOOK_EXPORT int sigaction(int number, const struct sigaction *restrict action, s
         errno = EAGAIN;
         return -1;
     }
+    if (action != NULL && is_handler(action->sa_handler))
+        shield_note_handler(number);
     bool lent = lend(number, &mask);
     int status = real.sigaction(number, action, old);
     if (lent)
@@ -49,6 +57,8 @@ static sighandler_t set(sighandler_t (*setter)(int, sighandler_t), sighandler_t 
         errno = EAGAIN;
         return SIG_ERR;
     }
+    if (is_handler(handler))
+        shield_note_handler(number);
     bool lent = lend(number, &mask);
     sighandler_t old = setter(number, handler);
     if (lent)

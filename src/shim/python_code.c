@@ -6,6 +6,7 @@
 #include "shim/python_layout.h"
 #include "shim/recording.h"
 #include "shim/spin.h"
+#include "shim/thread.h"
 #include "freestanding/banned.h"
 
 uint32_t python_code_salts[PYTHON_SALTS];
@@ -38,16 +39,28 @@ static struct known *look_up(uint64_t code)
     return NULL;
 }
 
-/* Runs in place of the type's destructor, with the GIL. */
+static void forget(uint64_t code)
+{
+    if (!spin_lock_patiently(&lock))
+        return;
+    struct known *known = look_up(code);
+    if (known != NULL) {
+        known->code = GONE;
+        __atomic_add_fetch(&python_code_salts[code >> 4 & (PYTHON_SALTS - 1)], 1, __ATOMIC_RELAXED);
+    }
+    spin_unlock(&lock);
+}
+
+/* Runs in place of the type's destructor, with the GIL; as a hook does, so that a light shield will do. */
 static void on_dealloc(void *code)
 {
-    if (spin_lock_patiently(&lock)) {
-        struct known *known = look_up((uint64_t)code);
-        if (known != NULL) {
-            known->code = GONE;
-            __atomic_add_fetch(&python_code_salts[(uint64_t)code >> 4 & (PYTHON_SALTS - 1)], 1, __ATOMIC_RELAXED);
-        }
-        spin_unlock(&lock);
+    struct thread *thread = thread_enter();
+    if (thread != NULL)
+        shield_raise_light();
+    forget((uint64_t)code);
+    if (thread != NULL) {
+        shield_lower();
+        thread_leave(thread);
     }
     original_dealloc(code);
 }

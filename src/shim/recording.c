@@ -484,9 +484,18 @@ void recording_sample(const struct hmk_sample *sample)
 
 /* ---- end ----------------------------------------------------------------------------------------- */
 
+/* A handler of the host may end the process, or its image, in the midst of a record of this very thread: the state is told
+ * all the same. */
+static bool lock_take_for_state(bool *taken)
+{
+    *taken = lock_take();
+    return *taken || HMK_GET(lock_owner) == (uintptr_t)&thread_mark;
+}
+
 void recording_end(enum hmk_state state, int status)
 {
-    if (!lock_take())
+    bool taken;
+    if (!lock_take_for_state(&taken))
         return;
     uint32_t before = head->live.state;
     if (before == HMK_STATE_RUNNING || before == HMK_STATE_EXECED || before == HMK_STATE_ABORTED) {
@@ -494,19 +503,22 @@ void recording_end(enum hmk_state state, int status)
         HMK_SET(head->live.end_ns, sys_monotonic_ns());
         HMK_PUBLISH(head->live.state, (uint32_t)state);
     }
-    lock_release();
+    if (taken)
+        lock_release();
 }
 
 void recording_reopen(void)
 {
-    if (!lock_take())
+    bool taken;
+    if (!lock_take_for_state(&taken))
         return;
     if (head->live.state == HMK_STATE_EXECED || head->live.state == HMK_STATE_ABORTED) {
         HMK_PUBLISH(head->live.state, (uint32_t)HMK_STATE_RUNNING);
         HMK_SET(head->live.end_ns, 0);
         HMK_SET(head->live.exit_status, -1);
     }
-    lock_release();
+    if (taken)
+        lock_release();
 }
 
 /* ---- own memory ---------------------------------------------------------------------------------- */

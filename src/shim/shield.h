@@ -6,8 +6,9 @@
  * A stretch of cold work of this thread that no signal handler may interrupt.  Shields nest: only the outermost costs the two
  * system calls, so work that takes several locks raises one around them all.
  *
- * Making a site is the warmest of the cold work, and there the system calls would be a fifth of the cost.  As long as one thread
- * records, nobody waits for what it holds, so there a light shield blocks nothing: a handler that allocates
+ * Making a site is the warmest of the cold work, and there the system calls would be a fifth of the cost.  A light shield
+ * blocks nothing as long as nobody can wait long for what this thread holds: while one thread records, or while the host has
+ * handlers only for signals whose handlers come back at once (shield_note_handler).  A handler that allocates
  * meanwhile finds the thread busy, and one that leaves by longjmp is noticed at the thread's next event, which gives the
  * locks back (thread.c, "abandoned") and takes the half-made record as never begun.  What must not be left half-way all the
  * same, because a fork in the handler would split it, raises a hard one within.
@@ -23,7 +24,11 @@ struct shield {
     uint64_t signals;       /* the thread's mask before that */
 };
 extern _Thread_local struct shield shield_self __attribute__((tls_model("initial-exec"), visibility("hidden")));
-extern bool shield_shared __attribute__((visibility("hidden")));   /* more than one thread records, or did */
+extern bool shield_light_blocks __attribute__((visibility("hidden")));
+
+void shield_note_threads(void);             /* more than one thread records */
+void shield_note_handler(int number);       /* the host handles this signal */
+void shield_note_alone(void);               /* in the child of a fork, where one thread is left */
 
 static inline void shield_raise_hard(void)
 {
@@ -48,7 +53,7 @@ static inline void shield_raise(void)
 /* The thread must be busy, as a hook is. */
 static inline void shield_raise_light(void)
 {
-    if (__atomic_load_n(&shield_shared, __ATOMIC_RELAXED))
+    if (__atomic_load_n(&shield_light_blocks, __ATOMIC_RELAXED))
         shield_raise();
     else
         shield_self.depth++;

@@ -229,7 +229,7 @@ static void attach(void)
     }
     settle(thread, tid);
     if (thread_count() > 1)
-        __atomic_store_n(&shield_shared, true, __ATOMIC_RELEASE);
+        shield_note_threads();
     recorder_thread_joined(thread, thread_count());
     thread_self = thread;
     if (!have_key)
@@ -331,7 +331,7 @@ __attribute__((cold, noinline)) void thread_leave_slow(struct thread *thread)
 void thread_after_fork(void)
 {
     spin_reset(&slot_lock);
-    shield_shared = false;
+    shield_note_alone();
     for (uint32_t i = 0; i < slot_count && spare_count < SPARE_LIMIT; i++)
         spares[spare_count++] = slots[i];
     slot_count = 0;
