@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Runs a command and writes `cpu-seconds wall-seconds peak-rss-bytes exit-status` of its whole tree to a file.
+ * Runs a command and writes `cpu-seconds wall-seconds peak-rss-bytes exit-status user-seconds` of its whole tree to a file.
  * A small parent, because a child inherits its parent's peak RSS until it has exec'ed and the kernel keeps the maximum.
  *
  * usage: launch FILE COMMAND [ARG...]      environment LAUNCH_ENV: variables for the command alone, NAME=VALUE by line
@@ -49,8 +49,8 @@ int main(int argc, char **argv)
         return 2;
     clock_gettime(CLOCK_MONOTONIC, &to);
     getrusage(RUSAGE_CHILDREN, &usage);
-    fprintf(out, "%.6f %.6f %ld %d\n", seconds(usage.ru_utime) + seconds(usage.ru_stime),
+    fprintf(out, "%.6f %.6f %ld %d %.6f\n", seconds(usage.ru_utime) + seconds(usage.ru_stime),
             (double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) / 1e9, usage.ru_maxrss * 1024,
-            WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+            WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), seconds(usage.ru_utime));
     return fclose(out) ? 2 : 0;
 }

@@ -151,6 +151,25 @@ def redis(build, scratch, scale):
                     scratch, needs=["redis-cli", "redis-benchmark"], drive=drive)
 
 
+def throws(build, scratch, scale):
+    """The goal is one of user time, and it is the throwing itself that may not change: one allocation an exception."""
+    def smaller(directory):
+        return Workload("throws", "C++ exceptions", [program(build, "throws"), 20_000], directory, pairs=20_000)
+    count = int(1_000_000 * scale)
+    return Workload("throws", f"{count} C++ exceptions through 5 frames", [program(build, "throws"), count], scratch, pairs=count,
+                    countable=smaller)
+
+
+def node(build, scratch, scale):
+    return Workload("node", "buffers, JSON, compression, a worker",
+                    ["node", os.path.join(HERE, "buffers.js"), int(1000 * scale)], scratch)
+
+
+def java(build, scratch, scale):
+    return Workload("java", "deflaters, direct buffers and threads of a JVM",
+                    ["java", "-Xmx64m", os.path.join(HERE, "Churn.java"), int(20_000 * scale)], scratch, needs=["javac"])
+
+
 def nothing(build, scratch, scale):
     return Workload("true", "a program that allocates nothing: start and end", ["/bin/true"], scratch)
 
