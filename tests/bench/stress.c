@@ -6,6 +6,7 @@
  *   replace   each thread keeps 1,000 blocks of 8..1000 bytes and replaces random ones
  *   loop      malloc, free, malloc, free of 16..256 bytes: the thread cache's best case
  *   remote    every block is freed by the next thread
+ *   transfer  batches of small blocks with a few large ones; half of each is swapped with what any thread has left
  * Prints the pairs done and the thread-nanoseconds of one pair.
  */
 #include <pthread.h>
@@ -17,7 +18,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { SLOTS = 1000, THREADS_MAX = 64, RING = 4096 };
+enum { SLOTS = 1000, THREADS_MAX = 64, RING = 4096, BATCH = 500 };
 static long threads, pairs, depth;
 static char kind;
 static struct ring {
@@ -25,6 +26,8 @@ static struct ring {
     _Alignas(64) _Atomic unsigned long tail;
     void *block[RING];
 } rings[THREADS_MAX];
+
+static _Atomic(void *) left[SLOTS];
 
 static uint32_t next_random(uint64_t *seed)
 {
@@ -86,14 +89,36 @@ static void remote(long me)
     }
 }
 
-__attribute__((noinline)) static void at_depth(long left, long me)
+static size_t mixed_size(uint32_t random)
 {
-    if (left > 1)
-        at_depth(left - 1, me);
+    if (random % 256 == 0)
+        return 4096 + (random >> 8) % 60000;
+    return (random % 16 == 0 ? 500 : 8) + (random >> 8) % (random % 16 == 0 ? 3500 : 120);
+}
+
+static void transfer(long me)
+{
+    uint64_t seed = 88172645463325252u * (uint64_t)(me + 1);
+    void *batch[BATCH];
+
+    for (long done = 0; done < pairs; done += BATCH) {
+        for (int i = 0; i < BATCH; i++)
+            batch[i] = allocate(mixed_size(next_random(&seed)));
+        for (int i = 0; i < BATCH; i++)
+            free(i % 2 ? batch[i] : atomic_exchange(&left[next_random(&seed) % SLOTS], batch[i]));
+    }
+}
+
+__attribute__((noinline)) static void at_depth(long more, long me)
+{
+    if (more > 1)
+        at_depth(more - 1, me);
     else if (kind == 'r')
         replace(me);
     else if (kind == 'l')
         loop();
+    else if (kind == 't')
+        transfer(me);
     else
         remote(me);
     __asm__ volatile("");
@@ -112,7 +137,8 @@ int main(int argc, char **argv)
 
     if (argc < 4)
         return 2;
-    kind = !strcmp(argv[1], "replace") ? 'r' : !strcmp(argv[1], "loop") ? 'l' : 'x';
+    kind = !strcmp(argv[1], "replace") ? 'r' : !strcmp(argv[1], "loop") ? 'l'
+        : !strcmp(argv[1], "transfer") ? 't' : 'x';
     threads = strtol(argv[2], NULL, 10);
     pairs = strtol(argv[3], NULL, 10);
     depth = argc > 4 ? strtol(argv[4], NULL, 10) : 5;
@@ -124,6 +150,8 @@ int main(int argc, char **argv)
     worker(NULL);
     for (long i = 1; i < threads; i++)
         pthread_join(thread[i], NULL);
+    for (int i = 0; i < SLOTS; i++)
+        free(left[i]);
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
     printf("pairs %ld\nthread_ns_per_pair %.1f\n", pairs * threads,
            ((double)cpu.tv_sec * 1e9 + (double)cpu.tv_nsec) / (double)(pairs * threads));
