@@ -349,6 +349,19 @@ static void paint(uintptr_t from, uintptr_t to, uint32_t value)
     }
 }
 
+/* The cells that told of the block may only be covered by a page record below.  A second free must not find the first of them
+ * live, nor the free of a block that came there without the map (sampled mode) any other, whose sizes may look like one. */
+static void clear_record(uintptr_t block, size_t chunk, uint32_t value)
+{
+    size_t own = cells_of(block, chunk);
+    for (size_t i = 0; i < CELLS_MOST && i < own; i++) {
+        uintptr_t at = block + (i << blockmap.shift);
+        struct blockmap_leaf *leaf = blockmap_leaf_of(at);
+        if (leaf)
+            __atomic_store_n(&leaf->cell[blockmap_cell_index(at, blockmap.shift)], value, __ATOMIC_RELAXED);
+    }
+}
+
 __attribute__((noinline)) bool blockmap_death_slow(uintptr_t block, uint32_t painter, struct blockmap_block *dead)
 {
     struct blockmap_extent extent;
@@ -367,8 +380,7 @@ __attribute__((noinline)) bool blockmap_death_slow(uintptr_t block, uint32_t pai
     uint32_t value = BLOCKMAP_PAINTED | (painter ? painter : extent.site);
     if (extent.requested >= BLOCKMAP_LARGE_BYTES)
         value |= BLOCKMAP_LARGE;
-    /* The cell of the start may only be covered by a page record below: a second free must not find it live. */
-    __atomic_store_n(&blockmap_leaf_of(block)->cell[blockmap_cell_index(block, blockmap.shift)], value, __ATOMIC_RELAXED);
+    clear_record(block, extent.chunk, value);
     paint(block & ~mask, (block + extent.chunk) & ~mask, value);
     return true;
 }

@@ -282,6 +282,30 @@ START_TEST(test_sizes_exact)
 }
 END_TEST
 
+/* Nor in its page records' shadow: in sampled mode a block that the map does not know comes there and is freed. */
+START_TEST(test_nothing_of_a_dead_block_is_found)
+{
+    blockmap_init(true);
+    struct model model = model_new(1 << 20);
+    static const size_t extras[] = { 0, 16, 32, 48, 40000, 70000 };
+    for (size_t requested = 900; requested < 20000; requested += 331) {
+        for (size_t e = 0; e < 6; e++) {
+            for (size_t place = 240; place < 260; place++) {
+                struct model_block block;
+                struct blockmap_block dead;
+                sure(model_take(&model, place, requested, extras[e], &block));
+                model_birth(&block, 7);
+                model_death(&model, &block, 0);
+                for (uintptr_t at = block.block; at < block.block + requested; at += 16) {
+                    sure(!blockmap_may_live((void *)at));
+                    sure(!blockmap_death((void *)at, 0, &dead));
+                }
+            }
+        }
+    }
+}
+END_TEST
+
 START_TEST(test_huge_and_mmapped)
 {
     blockmap_init(true);
@@ -654,6 +678,7 @@ int main(void)
     tcase_add_test(model, test_model_large_blocks);
     tcase_add_test(model, test_model_foreign);
     tcase_add_test(model, test_sizes_exact);
+    tcase_add_test(model, test_nothing_of_a_dead_block_is_found);
     tcase_add_test(model, test_huge_and_mmapped);
     tcase_add_test(model, test_unknown_addresses);
     tcase_add_test(model, test_stale_block_is_returned);
