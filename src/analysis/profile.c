@@ -4,6 +4,7 @@
 #include "base/xalloc.h"
 #include "contract/publish.h"
 #include "contract/read.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,6 +59,7 @@ static void describe_process(struct profile *profile)
         .forked = (header->flags & HMK_FLAG_FORKED) != 0,
         .sample_bytes = header->flags & HMK_FLAG_SAMPLED ? header->sample_bytes : 0,
         .sampled_from_ns = live->sampled_from_ns ? since_start(file, live->sampled_from_ns) : 0,
+        .has_errors = (header->flags & HMK_FLAG_SAMPLED) != 0 && header->minor >= 1,
         .spent_ns = live->spent_ns, .cpu_ns = live->cpu_ns,
         .depth_max = header->depth_max, .page_bytes = header->page_bytes,
         .start_realtime_ns = header->start_realtime_ns, .ran_ns = since_start(file, end_ns),
@@ -201,6 +203,37 @@ static void find_peak(struct profile *profile)
     }
 }
 
+/* Sampled mode: the two half samples' word on the peak, which is not biased as the largest of many estimates is; the shares of the sites,
+ * which are of that moment, are made to add up to it. */
+static void correct_peak(struct profile *profile)
+{
+    const struct hmk_half *half = read_live(profile->file)->half;
+    struct profile_heap *heap = &profile->heap;
+    int64_t sum = 0, blocks = 0;
+
+    if (heap->rising && heap->peak_ns == profile->process.ran_ns)
+        return;
+    for (size_t i = 0; i < profile->site_count; i++)
+        if (profile->sites[i].kind == PROFILE_HEAP) {
+            sum += profile->sites[i].peak_bytes;
+            blocks += profile->sites[i].peak_blocks;
+        }
+    int64_t live_blocks, live = cells_live(profile, &live_blocks);
+    int64_t peak = (half[0].other_bytes + half[1].other_bytes) / 2;
+    int64_t peak_blocks = (half[0].other_blocks + half[1].other_blocks) / 2;
+    if (sum <= 0 || blocks <= 0 || peak <= 0 || peak_blocks <= 0)
+        return;
+    heap->peak_bytes = peak > live ? peak : live;
+    heap->peak_blocks = peak > live ? peak_blocks : live_blocks;
+    for (size_t i = 0; i < profile->site_count; i++) {
+        struct profile_site *site = &profile->sites[i];
+        if (site->kind == PROFILE_HEAP) {
+            site->peak_bytes = (int64_t)((double)site->peak_bytes * (double)heap->peak_bytes / (double)sum);
+            site->peak_blocks = (int64_t)((double)site->peak_blocks * (double)heap->peak_blocks / (double)blocks);
+        }
+    }
+}
+
 static void find_own_peaks(struct profile *profile)
 {
     const struct read_file *file = profile->file;
@@ -221,6 +254,49 @@ static void find_own_peaks(struct profile *profile)
             site->own_peak_ns = profile->process.ran_ns;
         }
     }
+}
+
+/* ---- errors of estimates ------------------------------------------------------------------------ */
+
+double profile_error(double variance, double estimate)
+{
+    double samples = variance > 0 ? estimate * estimate / variance : 0;     /* were they of one size */
+    return samples > 0 ? sqrt(variance * (1 + 1 / samples)) : sqrt(variance);
+}
+
+/* The recording has the variance of what a site allocated.  What it has live, or had at the peak, is of the same blocks: it
+ * has its share of it. */
+static double share_of(double variance, int64_t part, uint64_t whole)
+{
+    return part > 0 && whole > 0 ? variance * ((double)part / (double)whole) : 0;
+}
+
+static void find_variances(struct profile *profile)
+{
+    for (size_t i = 0; i < profile->site_count; i++) {
+        struct profile_site *site = &profile->sites[i];
+        const struct hmk_site_peak *peak = read_site_peak(profile->file, i);
+        if (!peak || !(peak->spread_bytes >= 0 && peak->spread_blocks >= 0))
+            continue;       /* no numbers: a damaged file */
+        double bytes = (double)peak->spread_bytes, blocks = (double)peak->spread_blocks;
+        site->variance = (struct profile_estimates){
+            .allocations = blocks, .allocated_bytes = bytes,
+            .live_blocks = share_of(blocks, site->live_blocks, site->allocations),
+            .live_bytes = share_of(bytes, site->live_bytes, site->allocated_bytes),
+            .peak_blocks = share_of(blocks, site->peak_blocks, site->allocations),
+            .peak_bytes = share_of(bytes, site->peak_bytes, site->allocated_bytes),
+        };
+    }
+}
+
+static void add_variance(struct profile_estimates *sum, const struct profile_estimates *more)
+{
+    sum->allocations += more->allocations;
+    sum->allocated_bytes += more->allocated_bytes;
+    sum->live_blocks += more->live_blocks;
+    sum->live_bytes += more->live_bytes;
+    sum->peak_blocks += more->peak_blocks;
+    sum->peak_bytes += more->peak_bytes;
 }
 
 /* ---- the newest census -------------------------------------------------------------------------- */
@@ -266,6 +342,7 @@ static void sum_sites(struct profile *profile)
         sum->peak_bytes += site->peak_bytes;
         sum->held_bytes += site->held_bytes;
         sum->mapped_bytes += site->mapped_bytes;
+        add_variance(&sum->variance, &site->variance);
     }
     for (uint64_t i = 0; i < read_count(profile->file, HMK_HISTOGRAMS); i++)
         for (unsigned c = 0; c < PROFILE_SIZE_CLASSES; c++)
@@ -282,7 +359,11 @@ struct profile *profile_new(const struct read_file *file)
     list_sites(profile);
     find_peak(profile);
     add_cells(profile, profile->heap.rising);
+    if (profile->process.has_errors)
+        correct_peak(profile);
     find_own_peaks(profile);
+    if (profile->process.has_errors)
+        find_variances(profile);
     add_census_rows(profile);
     sum_sites(profile);
     return profile;

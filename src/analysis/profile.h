@@ -37,6 +37,7 @@ struct profile_process {
     bool forked;
     uint64_t sample_bytes;      /* 0: every allocation was recorded */
     uint64_t sampled_from_ns;   /* exact until then; 0: one mode throughout */
+    bool has_errors;            /* sampled, and by a writer that stored the variances */
     uint64_t spent_ns, cpu_ns;  /* CPU time in heapmark's hooks, estimated, and of the whole process; 0: not known */
     uint32_t depth_max;
     uint32_t page_bytes;
@@ -62,6 +63,11 @@ enum profile_kind {
     PROFILE_KINDS = 3
 };
 
+/* Six numbers that sampled mode estimates, or their variances: those add up over sites, and are 0 where all was recorded. */
+struct profile_estimates {
+    double allocations, allocated_bytes, live_blocks, live_bytes, peak_blocks, peak_bytes;
+};
+
 /* Times here and below count from the start of the recording. */
 struct profile_site {
     uint32_t id;
@@ -76,6 +82,7 @@ struct profile_site {
     int64_t peak_blocks, peak_bytes;    /* share of the heap's peak */
     int64_t own_peak_bytes;
     uint64_t own_peak_ns;
+    struct profile_estimates variance;
     /* of the newest complete census; 0 without one */
     uint64_t held_bytes, held_page_bytes;
     uint64_t pin_sole_bytes;    /* held bytes on pages whose live blocks are all of this site */
@@ -88,6 +95,7 @@ struct profile_sum {
     uint64_t allocations, allocated_bytes, frees, freed_bytes, temporary;
     int64_t live_blocks, live_bytes, slack_bytes, peak_blocks, peak_bytes;
     uint64_t held_bytes, mapped_bytes;
+    struct profile_estimates variance;
 };
 
 struct profile_heap {
@@ -149,6 +157,10 @@ struct profile {
 
 struct profile *profile_new(const struct read_file *file);
 void profile_free(struct profile *profile);
+
+/* The standard error to state with an estimate.  The root of the variance, which has itself been estimated, is too small when few
+ * samples happened to be taken; so one sample of the mean size is added. */
+double profile_error(double variance, double estimate);
 
 /* The frame; false for id 0 and ids out of range, which end a stack. */
 bool profile_frame(const struct profile *profile, uint32_t id, struct profile_frame *frame);

@@ -118,6 +118,10 @@ static void dump_live(struct dump *dump)
     NUMBER(l, cpu_ns);
     NUMBER(l, sampled_from_ns);
     NUMBER(l, abandoned_events);
+    for (unsigned i = 0; i < 2; i++)
+        printf("half[%u]: live_bytes=%" PRId64 " live_blocks=%" PRId64 " peak_bytes=%" PRId64 " other_bytes=%" PRId64
+               " other_blocks=%" PRId64 "\n", i, l->half[i].live_bytes, l->half[i].live_blocks, l->half[i].peak_bytes,
+               l->half[i].other_bytes, l->half[i].other_blocks);
 }
 
 /* ---- records ------------------------------------------------------------------------------------ */
@@ -366,8 +370,8 @@ static void dump_record(struct dump *dump, enum hmk_table_id id, uint64_t index)
     case HMK_SITES: dump_site(record); break;
     case HMK_SITE_PEAKS: {
         const struct hmk_site_peak *p = record;
-        printf("live_bytes=%" PRId64 " peak_bytes=%" PRId64 " peak_ns=%" PRIu64, p->live_bytes, p->peak_bytes,
-               p->peak_ns);
+        printf("live_bytes=%" PRId64 " peak_bytes=%" PRId64 " peak_ns=%" PRIu64 " spread_bytes=%g spread_blocks=%g",
+               p->live_bytes, p->peak_bytes, p->peak_ns, (double)p->spread_bytes, (double)p->spread_blocks);
         break;
     }
     case HMK_THREADS: dump_thread(dump, record); break;

@@ -38,7 +38,7 @@
 
 #define HMK_MAGIC "HEAPMARK"          /* 8 bytes, without the NUL */
 #define HMK_VERSION 1u
-#define HMK_MINOR 0u
+#define HMK_MINOR 1u
 #define HMK_BYTE_ORDER 0x01020304u
 #define HMK_LIVE_OFFSET 4096u
 #define HMK_TABLES_OFFSET 8192u
@@ -136,6 +136,15 @@ struct hmk_heap {
     uint32_t threads_seen;      /* 2: more than one thread has allocated */
 };
 
+/* Sampled mode, since minor version 1: what two independent samples of half as many points, which together are the sample,
+ * estimate each.  The estimate of the heap's peak is the mean of what each had live when the other had most:
+ * heap.peak_bytes, the largest of many estimates, is too large. */
+struct hmk_half {
+    int64_t live_bytes, live_blocks;
+    int64_t peak_bytes;         /* maximum of live_bytes */
+    int64_t other_bytes, other_blocks;  /* live by the other sample at that time */
+};
+
 struct hmk_live {
     struct hmk_heap heap;
     uint32_t state;             /* enum hmk_state */
@@ -179,7 +188,8 @@ struct hmk_live {
     uint64_t cpu_ns;            /* CPU time of the process when spent_ns was computed */
     uint64_t sampled_from_ns;   /* exact until then, sampled since; 0: one mode throughout */
     uint64_t abandoned_events;  /* hooks that never ended: a signal handler left them by longjmp */
-    uint8_t reserved[4096 - 440];
+    struct hmk_half half[2];
+    uint8_t reserved[4096 - 520];
 };
 
 /* ---- page 2: section directory ------------------------------------------------------------------ */
@@ -256,12 +266,19 @@ struct hmk_site {
     uint64_t first_ns;          /* first seen, to the resolution of the timeline */
 };
 
-/* A site's own peak, over all threads (in place). */
+/*
+ * A site's own peak, over all threads (in place).
+ *
+ * Spread, since minor version 1: a block of s bytes that sampling records with probability p stands for s/p bytes and 1/p
+ * blocks.  The sums of s*s*(1-p)/(p*p) and of (1-p)/(p*p) over the recorded blocks are the variances of what the site's
+ * counters estimate.  The two are stored as one word.
+ */
 struct hmk_site_peak {
     int64_t live_bytes;         /* what the threads have flushed */
     int64_t peak_bytes;
     uint64_t peak_ns;
-    uint64_t reserved;
+    float spread_bytes;         /* variance of allocated_bytes; 0 in exact mode */
+    float spread_blocks;        /* variance of allocations */
 };
 
 struct hmk_thread {
@@ -508,6 +525,7 @@ struct hmk_pin {
 #endif
 HMK_ASSERT_SIZE(struct hmk_header, 4096);
 HMK_ASSERT_SIZE(struct hmk_heap, 56);
+HMK_ASSERT_SIZE(struct hmk_half, 40);
 HMK_ASSERT_SIZE(struct hmk_live, 4096);
 HMK_ASSERT_SIZE(struct hmk_table, 256);
 HMK_ASSERT_SIZE(struct hmk_module, 80);

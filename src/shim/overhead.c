@@ -4,6 +4,7 @@
 #include "freestanding/sys.h"
 #include "shim/cycles.h"
 #include "shim/recording.h"
+#include "shim/sampled_peak.h"
 #include "shim/sampling.h"
 #include "shim/stack.h"
 #include "shim/thread.h"
@@ -32,6 +33,7 @@ static void add_spent(struct thread *thread, void *sum)
 
 static void begin_sampling(uint64_t now_ns)
 {
+    sampled_peak_begin();
     stack_begin_sampling(interval);
     HMK_SET(recording_header->sample_bytes, interval);
     HMK_SET(recording_header->flags, recording_header->flags | HMK_FLAG_SAMPLED);

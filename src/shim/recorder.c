@@ -5,6 +5,7 @@
 #include "shim/control.h"
 #include "shim/cycles.h"
 #include "shim/recording.h"
+#include "shim/sampled_peak.h"
 #include "shim/sampling.h"
 #include "shim/stack.h"
 #include "shim/timeline.h"
@@ -255,8 +256,10 @@ __attribute__((cold, noinline)) static void retire_stale(struct thread *thread, 
 {
     uint32_t site = old->site;
     struct hmk_cell *cell = cell_of(thread, &site);
+    struct sampling_weight weight = sampling_weight(block, old->requested, old->site);
     if (cell != NULL)
-        subtract(thread, cell, site, sampling_weight(block, old->requested, old->site), slack_of(old));
+        subtract(thread, cell, site, weight, slack_of(old));
+    sampled_peak_count(block, old->site, old->requested, false);
     __atomic_add_fetch(&recording_live->stale_live, 1, __ATOMIC_RELAXED);
 }
 
@@ -274,6 +277,22 @@ __attribute__((noinline)) static bool draw_next(struct thread *thread, size_t re
     return true;
 }
 
+/* Two floats in one word, so that a reader finds both sums at the same event. */
+__attribute__((noinline)) static void add_spread(uint32_t site, size_t requested)
+{
+    union spread {
+        uint64_t word;
+        struct sampling_spread sum;
+    };
+    struct hmk_site_peak *peak = recording_at(HMK_SITE_PEAKS, site);
+    uint64_t *place = (uint64_t *)(void *)&peak->spread_bytes;
+    struct sampling_spread more = sampling_spread(requested);
+    union spread old = {.word = __atomic_load_n(place, __ATOMIC_RELAXED)}, sum;
+    do {
+        sum.sum = (struct sampling_spread){old.sum.bytes + more.bytes, old.sum.blocks + more.blocks};
+    } while (!__atomic_compare_exchange_n(place, &old.word, sum.word, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+}
+
 /* `weight`: of the block, which the caller decides so that the exact mode's path is compiled for the weight of 1. */
 static inline __attribute__((always_inline)) void born(struct thread *thread, const void *block, size_t requested,
                                                        uint32_t site, struct hmk_cell *cell, bool sampled)
@@ -289,6 +308,11 @@ static inline __attribute__((always_inline)) void born(struct thread *thread, co
         weight = sampling_weight(block, requested, site);
     add(thread, cell, site, weight, (uint32_t)(birth.usable - requested));
     thread->histogram->allocations[hmk_size_class(requested)] += weight.count;
+    if (sampled) {
+        if (site >= sampling_first_site)
+            add_spread(site, requested);
+        sampled_peak_count_slow(block, site, requested, true);
+    }
     thread->last_block = block;
     thread->last_left = thread->sample_left;
 }
@@ -353,6 +377,7 @@ __attribute__((noinline)) static void died_weighted(struct thread *thread, const
                                                     struct hmk_cell *cell, const struct blockmap_block *dead)
 {
     died(thread, block, site, cell, dead, true);
+    sampled_peak_count(block, dead->site, dead->requested, false);
 }
 
 static inline __attribute__((always_inline)) bool death(struct thread *thread, const void *block,
@@ -369,7 +394,8 @@ static inline __attribute__((always_inline)) bool death(struct thread *thread, c
     struct hmk_cell *cell = cell_of(thread, &site);
     if (__builtin_expect(cell == NULL, 0))
         return true;
-    if (__builtin_expect(dead->site >= sampling_first_site, 0)) {
+    /* Who frees a block of sampled mode knows that it has begun: the block came from one who knew. */
+    if (__builtin_expect(sampling_interval != 0, 0)) {
         died_weighted(thread, block, site, cell, dead);
         end_event(thread, dead->requested, began, true);
         return true;
@@ -401,6 +427,7 @@ void recorder_revive(struct thread *thread, const void *block, const struct bloc
         return;
     struct sampling_weight weight = sampling_weight(block, dead->requested, dead->site);
     add(thread, cell, site, weight, slack_of(dead));
+    sampled_peak_count(block, dead->site, dead->requested, true);
     cell->allocations -= weight.count;
     cell->allocated_bytes -= weight.bytes;
     cell->frees -= weight.count;
@@ -414,6 +441,7 @@ void recorder_death_nested(const void *block)
     if (thread == NULL || *thread_gate != 1 || !blockmap_death(block, 0, &dead))
         return;
     struct sampling_weight weight = sampling_weight(block, dead.requested, dead.site);
+    sampled_peak_count(block, dead.site, dead.requested, false);
     /* Another handler may come in between, and defer a free of its own. */
     uint32_t at = __atomic_fetch_add(&thread->deferred_made, 1, __ATOMIC_RELAXED);
     if (at - thread->deferred_done < THREAD_DEFERRED)
@@ -514,6 +542,7 @@ static void inherit_block(uintptr_t address, const struct blockmap_block *block,
         return;
     struct sampling_weight weight = sampling_weight((const void *)address, block->requested, block->site);
     add(thread, cell, site, weight, slack_of(block));
+    sampled_peak_count((const void *)address, block->site, block->requested, true);
     recording_live->inherited_blocks += weight.count;
     recording_live->inherited_bytes += weight.bytes;
 }

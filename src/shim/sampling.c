@@ -70,9 +70,8 @@ void sampling_draw(struct thread *thread)
 }
 
 /* 1 / (1 - exp(-x)).  For small x the series of the whole, since the subtraction would lose the digits that matter. */
-static double weight_of(size_t requested)
+static double inverse_chance(double x)
 {
-    double x = ((double)requested + SAMPLING_OVERHEAD) / (double)sampling_interval;
     if (x < 0.25)
         return 1 / x + 0.5 + x * (1.0 / 12 - x * x * (1.0 / 720 - x * x / 30240));
     if (x > 40)
@@ -80,11 +79,46 @@ static double weight_of(size_t requested)
     return 1 / (1 - exponential(x));
 }
 
+static double points_in(size_t requested)
+{
+    return ((double)requested + SAMPLING_OVERHEAD) / (double)sampling_interval;
+}
+
+static double weight_of(size_t requested)
+{
+    return inverse_chance(points_in(requested));
+}
+
+/* Uniform in [0, 1), and the same when the block dies. */
+static double dither_of(const void *block, uint64_t multiplier)
+{
+    return (double)(((uint64_t)(uintptr_t)block >> 4) * multiplier >> 11) / 9007199254740992.0;
+}
+
+static struct sampling_weight rounded(double weight, size_t requested, double dither)
+{
+    return (struct sampling_weight){.count = (uint64_t)(weight + dither), .bytes = (uint64_t)(weight * (double)requested + dither)};
+}
+
 /* The count is rounded up or down by a hash of the address: right on average, and the same when the block dies. */
 struct sampling_weight sampling_weight_slow(const void *block, size_t requested)
 {
-    double weight = weight_of(requested);
-    uint64_t hash = ((uint64_t)(uintptr_t)block >> 4) * UINT64_C(0x9e3779b97f4a7c15);
-    double dither = (double)(hash >> 11) / 9007199254740992.0;
-    return (struct sampling_weight){.count = (uint64_t)(weight + dither), .bytes = (uint64_t)(weight * (double)requested + dither)};
+    return rounded(weight_of(requested), requested, dither_of(block, UINT64_C(0x9e3779b97f4a7c15)));
+}
+
+struct sampling_spread sampling_spread(size_t requested)
+{
+    double weight = weight_of(requested), blocks = weight * (weight - 1), bytes = (double)requested;
+    return (struct sampling_spread){.bytes = (float)(bytes * bytes * blocks), .blocks = (float)blocks};
+}
+
+/* Given that the block holds a point, the chance that it holds one of the first kind alone is (1 - p) / (2 - p), where p is the
+ * chance that it holds one of a kind. */
+struct sampling_weight sampling_half(const void *block, size_t requested, bool in[2])
+{
+    double weight = inverse_chance(points_in(requested) / 2), alone = (weight - 1) / (2 * weight - 1);
+    double kind = dither_of(block, UINT64_C(0xd6e8feb86659fd93));
+    in[0] = kind < alone || kind >= 2 * alone;
+    in[1] = kind >= alone;
+    return rounded(weight, requested, dither_of(block, UINT64_C(0x9e3779b97f4a7c15)));
 }

@@ -40,6 +40,13 @@ static inline bool sampling_passes_over(struct thread *thread, size_t bytes)
 struct sampling_weight {
     uint64_t count, bytes;
 };
+struct sampling_spread {
+    float bytes, blocks;
+};
+/* What one recorded block adds to the variance of its site's sums; see struct hmk_site_peak. */
+struct sampling_spread sampling_spread(size_t requested);
+/* The sample as two independent ones of half as many points: which of them a recorded block is in, and its weight there. */
+struct sampling_weight sampling_half(const void *block, size_t requested, bool in[2]);
 struct sampling_weight sampling_weight_slow(const void *block, size_t requested);
 static inline struct sampling_weight sampling_weight(const void *block, size_t requested, uint32_t site)
 {

@@ -110,7 +110,10 @@ void overview_process(struct strbuf *out, const struct report *report, const str
     strbuf_printf(out, "\npid %" PRIu32 ", ", process->pid);
     put_ending(out, report);
     strbuf_printf(out, ", %s", units_counted(a, (int64_t)heap->allocations, "allocation"));
-    if (process->sample_bytes)
+    if (process->has_errors)
+        strbuf_printf(out, " (estimated, %s)",
+                      units_error(a, profile_error(heap->variance.allocations, (double)heap->allocations), false));
+    else if (process->sample_bytes)
         strbuf_put(out, " (estimated)");
     if (process->thread_count > 1)
         strbuf_printf(out, " by %" PRIu64 " threads", process->thread_count);
@@ -161,6 +164,9 @@ static void put_live_remark(struct strbuf *out, const struct profile *profile)
     strbuf_printf(out, "%s; peak %s",
                   units_counted(a, profile->sum[PROFILE_HEAP].live_blocks, "block"),
                   units_size(b, profile->heap.peak_bytes));
+    if (profile->process.has_errors)
+        strbuf_printf(out, " %s", units_error(a, profile_error(profile->sum[PROFILE_HEAP].variance.peak_bytes,
+                                                               (double)profile->heap.peak_bytes), true));
 }
 
 static void put_own_remark(struct strbuf *out, const struct profile *profile)
@@ -644,9 +650,10 @@ void overview_doubts(struct strbuf *out, const struct report *report, const stru
         }
     if (process->sample_bytes) {
         strbuf_clear(&text);
-        strbuf_printf(&text, "one allocation in about %s was recorded%s: bytes and counts by site are estimates",
+        strbuf_printf(&text, "one allocation in about %s was recorded%s: bytes and counts are estimates%s",
                       units_size(a, (int64_t)process->sample_bytes),
-                      process->sampled_from_ns ? " from the moment on when the budget of CPU time was spent" : "");
+                      process->sampled_from_ns ? " from the moment on when the budget of CPU time was spent" : "",
+                      process->has_errors ? ", right within +-1 standard error two times in three" : "");
         doubt(out, view, &any, text.text);
     }
     doubt_count(out, view, &any, losses->sites, "stack", "not recorded; their blocks are counted together");

@@ -105,6 +105,24 @@ static void put_rss(struct writer *writer)
     json_close(json, '}');
 }
 
+static void put_error(struct json *json, const char *key, double variance, double estimate)
+{
+    json_uint(json, key, (uint64_t)(profile_error(variance, estimate) + 0.5));
+}
+
+/* The standard errors of sampled mode. */
+static void put_errors(struct json *json, const struct profile_estimates *variance, const struct profile_estimates *of)
+{
+    json_open_line(json, "standard_error", '{');
+    put_error(json, "allocations", variance->allocations, of->allocations);
+    put_error(json, "allocated_bytes", variance->allocated_bytes, of->allocated_bytes);
+    put_error(json, "live_blocks", variance->live_blocks, of->live_blocks);
+    put_error(json, "live_bytes", variance->live_bytes, of->live_bytes);
+    put_error(json, "peak_blocks", variance->peak_blocks, of->peak_blocks);
+    put_error(json, "peak_bytes", variance->peak_bytes, of->peak_bytes);
+    json_close(json, '}');
+}
+
 static void put_sum(struct json *json, const char *key, const struct profile_sum *sum, const struct profile_heap *heap)
 {
     json_open(json, key, '{');
@@ -125,6 +143,23 @@ static void put_sum(struct json *json, const char *key, const struct profile_sum
         json_uint(json, "inherited_blocks", heap->inherited_blocks);
         json_uint(json, "inherited_bytes", heap->inherited_bytes);
     }
+}
+
+static void put_sums(struct writer *writer)
+{
+    const struct profile *profile = writer->report->profile;
+    const struct profile_sum *heap = &profile->sum[PROFILE_HEAP];
+    struct json *json = writer->json;
+
+    put_sum(json, "heap", heap, &profile->heap);
+    if (profile->process.has_errors)
+        put_errors(json, &heap->variance, &(struct profile_estimates){
+            (double)heap->allocations, (double)heap->allocated_bytes, (double)heap->live_blocks, (double)heap->live_bytes,
+            (double)profile->heap.peak_blocks, (double)profile->heap.peak_bytes });
+    json_close(json, '}');
+    put_sum(json, "mappings", &profile->sum[PROFILE_MAPPING], NULL);
+    json_close(json, '}');
+    put_sum(json, "breaks", &profile->sum[PROFILE_BREAK], NULL);
     json_close(json, '}');
 }
 
@@ -502,6 +537,10 @@ static void put_site(struct writer *writer, const struct profile_site *site)
     json_uint(json, "pin_sole_bytes", site->pin_sole_bytes);
     json_uint(json, "pin_share_bytes", site->pin_share_bytes);
     json_uint(json, "mapped_bytes", site->mapped_bytes);
+    if (writer->report->profile->process.has_errors)
+        put_errors(json, &site->variance, &(struct profile_estimates){
+            (double)site->allocations, (double)site->allocated_bytes, (double)site->live_blocks, (double)site->live_bytes,
+            (double)site->peak_blocks, (double)site->peak_bytes });
     json_close(json, '}');
 }
 
@@ -599,9 +638,7 @@ void report_json(const struct report *report, const struct report_options *optio
     put_process(&writer);
     put_losses(&writer);
     put_rss(&writer);
-    put_sum(json, "heap", &profile->sum[PROFILE_HEAP], &profile->heap);
-    put_sum(json, "mappings", &profile->sum[PROFILE_MAPPING], NULL);
-    put_sum(json, "breaks", &profile->sum[PROFILE_BREAK], NULL);
+    put_sums(&writer);
     put_verdict(&writer);
     if (report->current)
         json_int(json, "current_ledger", report->current - report->ledgers->at);

@@ -41,6 +41,14 @@ struct tables {
     size_t count;
 };
 
+/* " (+-1.2 MiB)" behind an estimate. */
+static void put_error(struct strbuf *out, const struct profile *profile, double variance, int64_t estimate, bool size)
+{
+    char error[UNITS_BYTES];
+    if (profile->process.has_errors)
+        strbuf_printf(out, " (%s)", units_error(error, profile_error(variance, (double)estimate), size));
+}
+
 static void put_title(struct strbuf *title, const struct report *report, enum rank_key key)
 {
     const struct profile *profile = report->profile;
@@ -49,12 +57,17 @@ static void put_title(struct strbuf *title, const struct report *report, enum ra
 
     switch (key) {
     case RANK_LIVE:
-        strbuf_printf(title, "Live: %s in %s", units_size(a, heap->live_bytes),
-                      units_counted(b, heap->live_blocks, "block"));
+        strbuf_printf(title, "Live: %s", units_size(a, heap->live_bytes));
+        put_error(title, profile, heap->variance.live_bytes, heap->live_bytes, true);
+        strbuf_printf(title, " in %s", units_counted(b, heap->live_blocks, "block"));
+        put_error(title, profile, heap->variance.live_blocks, heap->live_blocks, false);
         break;
     case RANK_PEAK:
-        strbuf_printf(title, "The heap's peak: %s live in %s, %s in", units_size(a, profile->heap.peak_bytes),
-                      units_counted(b, profile->heap.peak_blocks, "block"), units_duration(c, profile->heap.peak_ns));
+        strbuf_printf(title, "The heap's peak: %s", units_size(a, profile->heap.peak_bytes));
+        put_error(title, profile, heap->variance.peak_bytes, profile->heap.peak_bytes, true);
+        strbuf_printf(title, " live in %s", units_counted(b, profile->heap.peak_blocks, "block"));
+        put_error(title, profile, heap->variance.peak_blocks, profile->heap.peak_blocks, false);
+        strbuf_printf(title, ", %s in", units_duration(c, profile->heap.peak_ns));
         break;
     case RANK_OWN_PEAK:
         strbuf_put(title, "Sites by their own peak, each at its own moment");
@@ -64,8 +77,10 @@ static void put_title(struct strbuf *title, const struct report *report, enum ra
                       units_size(a, (int64_t)heap->held_bytes), report->current ? "" : " at the last census");
         break;
     case RANK_TOTAL:
-        strbuf_printf(title, "Allocated in total: %s in %s", units_size(a, (int64_t)heap->allocated_bytes),
-                      units_counted(b, (int64_t)heap->allocations, "call"));
+        strbuf_printf(title, "Allocated in total: %s", units_size(a, (int64_t)heap->allocated_bytes));
+        put_error(title, profile, heap->variance.allocated_bytes, (int64_t)heap->allocated_bytes, true);
+        strbuf_printf(title, " in %s", units_counted(b, (int64_t)heap->allocations, "call"));
+        put_error(title, profile, heap->variance.allocations, (int64_t)heap->allocations, false);
         break;
     case RANK_COUNT:
         strbuf_printf(title, "Busiest: %s for %s in all; freed before the next call: %s",

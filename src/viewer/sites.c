@@ -25,6 +25,7 @@ struct group {
     uint64_t hash;
     const struct profile_site *site;    /* the largest of them */
     int64_t value;
+    double variance;                    /* of value, in sampled mode */
     int64_t live_bytes, live_blocks, peak_blocks;
     uint64_t allocations, allocated_bytes, held_page_bytes, pin_sole_bytes;
     size_t sites;
@@ -250,6 +251,7 @@ static uint64_t hash_stack(const struct sites_table *table, const struct profile
 static void absorb(struct group *into, const struct group *other)
 {
     into->value += other->value;
+    into->variance += other->variance;
     into->live_bytes += other->live_bytes;
     into->live_blocks += other->live_blocks;
     into->peak_blocks += other->peak_blocks;
@@ -279,6 +281,18 @@ static int value_compare(const void *a, const void *b)
     return x->site->id < y->site->id ? -1 : x->site->id > y->site->id;
 }
 
+/* Of the number that the table is about; where it has none, 0. */
+static double variance_of(const struct profile_site *site, enum rank_key key)
+{
+    switch (key) {
+    case RANK_LIVE: return site->variance.live_bytes;
+    case RANK_PEAK: return site->variance.peak_bytes;
+    case RANK_TOTAL: return site->variance.allocated_bytes;
+    case RANK_COUNT: return site->variance.allocations;
+    default: return 0;
+    }
+}
+
 static void make_groups(struct sites_table *table)
 {
     size_t kept = 0;
@@ -288,6 +302,7 @@ static void make_groups(struct sites_table *table)
             continue;
         array_push(&table->groups, (struct group){
             .hash = hash_stack(table, site), .site = site, .value = rank_value(site, table->key), .sites = 1,
+            .variance = variance_of(site, table->key),
             .live_bytes = site->live_bytes, .live_blocks = site->live_blocks, .peak_blocks = site->peak_blocks,
             .allocations = site->allocations, .allocated_bytes = site->allocated_bytes,
             .held_page_bytes = site->held_page_bytes, .pin_sole_bytes = site->pin_sole_bytes });
@@ -380,6 +395,13 @@ static const char *const heads[RANK_KEYS][3] = {
     [RANK_PINNED] = { "PINNED", "SHARE", "ALONE" },
 };
 
+/* A table of estimates has their standard errors in its third column. */
+static bool shows_errors(const struct sites_table *table)
+{
+    return table->view->profile->process.has_errors
+        && (table->key == RANK_LIVE || table->key == RANK_PEAK || table->key == RANK_TOTAL || table->key == RANK_COUNT);
+}
+
 static bool counts_blocks(enum rank_key key)
 {
     return key == RANK_COUNT || key == RANK_TEMPORARY;
@@ -405,6 +427,8 @@ static void put_numbers(struct strbuf *out, const struct sites_table *table, con
     case RANK_OWN_PEAK: units_elapsed(part, group->site->own_peak_ns); /* fall through */
     default: units_size(extra, group->live_bytes); break;
     }
+    if (shows_errors(table))
+        units_error(extra, profile_error(group->variance, (double)group->value), !counts_blocks(table->key));
     strbuf_printf(out, "%11s %8s %11s  ", value, part, extra);
 }
 
@@ -465,7 +489,8 @@ void sites_table_put(struct strbuf *out, struct sites_table *table, const char *
     style_put(out, color, STYLE_TITLE, title);
     strbuf_char(out, '\n');
     style_begin(out, color, STYLE_FAINT);
-    strbuf_printf(out, "%11s %8s %11s  %s", heads[table->key][0], heads[table->key][1], heads[table->key][2], "WHERE");
+    strbuf_printf(out, "%11s %8s %11s  %s", heads[table->key][0], heads[table->key][1],
+                  shows_errors(table) ? "STD ERROR" : heads[table->key][2], "WHERE");
     style_end(out, color, STYLE_FAINT);
     strbuf_char(out, '\n');
     for (rows = 0; rows < table->groups.count && rows < table->limit; rows++) {

@@ -117,3 +117,15 @@ char *units_date(char *buffer, uint64_t realtime_ns)
 {
     return format_time(buffer, realtime_ns, "%Y-%m-%d %H:%M:%S");
 }
+
+char *units_error(char *buffer, double error, bool size)
+{
+    char text[UNITS_BYTES];
+    int64_t rounded = error < 9e18 ? (int64_t)(error + 0.5) : INT64_MAX;
+    if (size)
+        units_size(text, rounded);
+    else
+        units_count(text, rounded);
+    snprintf(buffer, UNITS_BYTES, "+-%.*s", UNITS_BYTES - 3, text);
+    return buffer;
+}

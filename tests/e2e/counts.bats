@@ -23,6 +23,26 @@ agrees() {
     equal "blocks believed live and reused" 0 "$(fact "$file" stale_live)"
 }
 
+# The bound of 7 holds with more than a million to one, also for the tails that a few hundred samples have.
+@test "sampled: totals lie within 7 of the standard errors that the report states, in 8 runs; no error is large" {
+    for run in 1 2 3 4 5 6 7 8; do
+        HEAPMARK_OPTIONS=sample=4K HEAPMARK_OUT="$work/$run.hmk" profiled "$programs/counts" 100000 >out
+        "$heapmark" report --json "$run.hmk" >json
+        python3 - out json <<'END'
+import json, sys
+truth = {key: int(value) for key, value in (line.split()[:2] for line in open(sys.argv[1])) if value.lstrip("-").isdigit()}
+heap = json.load(open(sys.argv[2]))["heap"]
+for name, said in (("bytes", "allocated_bytes"), ("blocks", "allocations"), ("peak_bytes", "peak_bytes"), ("peak_blocks", "peak_blocks"),
+                   ("live_bytes", "live_bytes"), ("live_blocks", "live_blocks")):
+    error = heap["standard_error"][said]
+    off = abs(heap[said] - truth[name])
+    print(f"{said}: {heap[said]} +-{error}, truth {truth[name]}")
+    assert 0 < error < 0.3 * truth[name], "error"
+    assert off <= 7 * error, "off"
+END
+    done
+}
+
 @test "C++: new, new[], aligned new and exceptions are counted through malloc" {
     profiled "$programs/cxx" >out
     file=$(recording)

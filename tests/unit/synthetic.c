@@ -382,10 +382,40 @@ void synthetic_threads(struct synthetic *s)
     synthetic_add(s, HMK_CENSUSES, &census);
 }
 
+void synthetic_sampled(struct synthetic *s)
+{
+    synthetic_start(s);
+    uint32_t tool = synthetic_module(s, "/usr/bin/tool", 0x555500000000);
+    uint32_t start = synthetic_frame(s, 0, tool, 0x555500001100);
+    uint32_t small = synthetic_site(s, synthetic_frame(s, start, tool, 0x555500002200), HMK_KIND_HEAP | HMK_SITE_SAMPLED);
+    uint32_t large = synthetic_site(s, synthetic_frame(s, start, tool, 0x555500003300), HMK_KIND_HEAP | HMK_SITE_SAMPLED);
+
+    s->header.flags |= HMK_FLAG_SAMPLED;
+    s->header.sample_bytes = 512 * 1024;
+    s->live.heap = (struct hmk_heap){ .live_bytes = (int64_t)MIB(40), .live_blocks = 25001, .peak_bytes = (int64_t)MIB(80),
+                                      .peak_blocks = 65001, .peak_ns = START_NS + 3 * SECOND, .epoch = 7 };
+    count(s, small, 100000, MIB(100), 75000, MIB(75), 65000, (int64_t)MIB(65));
+    count(s, large, 1, MIB(15), 0, 0, 1, (int64_t)MIB(15));
+    struct hmk_site_peak *spread = synthetic_record(s, HMK_SITE_PEAKS, small);
+    spread->spread_bytes = (float)MIB(100) * (float)MIB(1) / 4;     /* 400 samples of 256 KiB */
+    spread->spread_blocks = 100000.0f * 250;
+    s->live.half[0] = (struct hmk_half){ .live_bytes = (int64_t)MIB(38), .live_blocks = 24000, .peak_bytes = (int64_t)MIB(90),
+                                         .other_bytes = (int64_t)MIB(66), .other_blocks = 52000 };
+    s->live.half[1] = (struct hmk_half){ .live_bytes = (int64_t)MIB(42), .live_blocks = 26002, .peak_bytes = (int64_t)MIB(88),
+                                         .other_bytes = (int64_t)MIB(62), .other_blocks = 51998 };
+    s->live.rss_last_bytes = MIB(60);
+    s->live.rss_peak_bytes = MIB(90);
+    s->live.rss_peak_ns = START_NS + 3 * SECOND;
+    s->live.self_bytes = MIB(1);
+    for (uint64_t at = 0; at < 20; at++)
+        synthetic_sample(s, at * 500, (int64_t)MIB(at == 6 ? 80 : 40), at == 6 ? MIB(90) : MIB(60));
+}
+
 const struct synthetic_kind synthetic_kinds[] = {
     { "start", synthetic_start },
     { "pinned", synthetic_pinned },
     { "leak", synthetic_leak },
     { "threads", synthetic_threads },
+    { "sampled", synthetic_sampled },
     { NULL, NULL },
 };

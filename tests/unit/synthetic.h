@@ -55,6 +55,9 @@ void synthetic_leak(struct synthetic *s);
 /* Two threads, frees across them, arenas with stuck tops, phases, a mapping, losses. */
 void synthetic_threads(struct synthetic *s);
 
+/* Sampled at 512 KiB: the peak of two halves below the largest estimate, a site of small blocks and one of a single large one. */
+void synthetic_sampled(struct synthetic *s);
+
 struct synthetic_kind {
     const char *name;
     void (*make)(struct synthetic *s);

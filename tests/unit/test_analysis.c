@@ -9,6 +9,7 @@
 #include "contract/read.h"
 #include "synthetic.h"
 #include <check.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -102,6 +103,44 @@ START_TEST(the_peak_is_put_together_by_epochs)
     ck_assert_int_eq(profile->heap.peak_bytes, MIB(11));
     ck_assert_int_eq(profile->heap.peak_blocks, 356);
     ck_assert_int_eq(profile->sum[PROFILE_HEAP].peak_bytes, MIB(11));
+    forget();
+}
+END_TEST
+
+/* Errors: of what was allocated as recorded, of a part its share; the peak is what the two half samples say. */
+START_TEST(estimates_have_errors)
+{
+    struct synthetic s;
+    synthetic_sampled(&s);
+    analyse(&s);
+    const struct profile_site *small = &profile->sites[FIRST], *large = &profile->sites[FIRST + 1];
+    double whole = (double)MIB(100) * (double)MIB(1) / 4;
+    ck_assert(profile->process.has_errors);
+    ck_assert_int_eq(profile->heap.peak_bytes, MIB(64));
+    ck_assert_int_eq(profile->heap.peak_blocks, 51999);
+    ck_assert_int_eq(small->peak_bytes, MIB(52));
+    ck_assert_int_eq(large->peak_bytes, MIB(12));
+    ck_assert_int_eq(profile->sum[PROFILE_HEAP].peak_bytes, MIB(64));
+    ck_assert_double_le(fabs(small->variance.allocated_bytes / whole - 1), 1e-6);
+    ck_assert_double_le(fabs(small->variance.live_bytes / whole - 0.25), 1e-6);
+    ck_assert_double_le(fabs(small->variance.peak_bytes / whole - 0.52), 1e-6);
+    ck_assert_double_le(fabs(small->variance.live_blocks / 100000 / 250 - 0.25), 1e-6);
+    ck_assert_double_eq(large->variance.allocated_bytes, 0);
+    ck_assert_double_eq(profile->sum[PROFILE_HEAP].variance.peak_bytes, small->variance.peak_bytes);
+    /* 400 samples of a quarter of a MiB: 5 MiB, and one sample more. */
+    ck_assert_double_le(fabs(profile_error(whole, (double)MIB(100)) / (double)MIB(5) - sqrt(1 + 1 / 400.0)), 1e-6);
+    ck_assert_double_eq(profile_error(0, 1e9), 0);
+    ck_assert_double_eq(profile_error(0, 0), 0);
+    forget();
+
+    /* An older writer knew of none of it. */
+    synthetic_sampled(&s);
+    s.header.minor = 0;
+    memset(s.live.half, 0, sizeof s.live.half);
+    analyse(&s);
+    ck_assert(!profile->process.has_errors);
+    ck_assert_int_eq(profile->heap.peak_bytes, MIB(80));
+    ck_assert_double_eq(profile->sum[PROFILE_HEAP].variance.peak_bytes, 0);
     forget();
 }
 END_TEST
@@ -576,6 +615,7 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, sites_are_summed_over_threads);
     tcase_add_test(tests, the_peak_is_put_together_by_epochs);
+    tcase_add_test(tests, estimates_have_errors);
     tcase_add_test(tests, a_sites_own_peak_is_never_below_what_it_had);
     tcase_add_test(tests, frames_know_their_module);
     tcase_add_test(tests, size_classes_meet_without_gaps);

@@ -73,6 +73,17 @@ static size_t size_of(uint64_t *seed)
     return random % 50 == 0 ? (random >> 8) % 300000 : (random >> 8) % 2000;
 }
 
+/* The variances that the recording has, over all sites. */
+static void add_spreads(double *bytes, double *blocks)
+{
+    *bytes = *blocks = 0;
+    for (uint64_t site = 0; site < recording_count(HMK_SITE_PEAKS); site++) {
+        const struct hmk_site_peak *peak = recording_at(HMK_SITE_PEAKS, site);
+        *bytes += (double)peak->spread_bytes;
+        *blocks += (double)peak->spread_blocks;
+    }
+}
+
 /* The totals of a run against what it allocated and freed: the mean of many runs within 3 standard errors. */
 START_TEST(totals_are_unbiased)
 {
@@ -116,6 +127,11 @@ START_TEST(totals_are_unbiased)
                       moment[k].truth / RUNS);
         ck_assert_double_lt(error, 0.05 * moment[k].truth / RUNS);   /* the test could see a bias of 15 % */
     }
+    /* The variances are those of the errors made: allocations of all blocks, live bytes of every third. */
+    double bytes, blocks;
+    add_spreads(&bytes, &blocks);
+    ck_assert_double_le(fabs(blocks / moment[0].squares - 1), 0.25);    /* 3 standard errors of a variance from 300 */
+    ck_assert_double_le(fabs(bytes / 3 / moment[3].squares - 1), 0.25);
     /* Nothing lives any more, to the byte: deaths weigh what births did. */
     struct fake_sum end = fake_sum_of_all();
     ck_assert_int_eq(end.live_bytes, 0);
@@ -123,6 +139,69 @@ START_TEST(totals_are_unbiased)
     ck_assert_int_eq(end.slack, 0);
     ck_assert_int_eq(recording_live->heap.live_bytes, 0);
     ck_assert_int_gt(recording_live->heap.peak_bytes, 0);
+}
+END_TEST
+
+/* Two samples in one: each estimates the whole, and a block that no sample misses is in both. */
+START_TEST(halves_estimate_the_whole)
+{
+    static const size_t sizes[] = {0, 100, 5000, 100000, 524288, 2000000, 50000000};
+    enum { ADDRESSES = 20000 };
+    sampling_start(524288, 0);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        double x = ((double)sizes[i] + SAMPLING_OVERHEAD) / 524288, chance = 1 - exp(-x), half = 1 - exp(-x / 2);
+        double bytes[2] = {0}, both = 0;
+        for (uintptr_t k = 0; k < ADDRESSES; k++) {
+            bool in[2];
+            struct sampling_weight weight = sampling_half((void *)(HEAP + k * 4096), sizes[i], in);
+            ck_assert(in[0] || in[1]);
+            for (int h = 0; h < 2; h++)
+                bytes[h] += in[h] ? (double)weight.bytes : 0;
+            both += in[0] && in[1];
+        }
+        for (int h = 0; h < 2; h++)
+            ck_assert_double_le(fabs(bytes[h] / ADDRESSES * chance - (double)sizes[i]), 0.03 * (double)sizes[i] + 1e-9);
+        ck_assert_double_le(fabs(both / ADDRESSES - half * half / chance), 0.01);      /* independent */
+    }
+}
+END_TEST
+
+/* A program that comes to the same peak 200 times.  The largest of 200 estimates is far too large, and one large block is
+ * no noise. */
+START_TEST(the_peak_is_not_that_of_the_noise)
+{
+    enum { ROUNDS = 200, BLOCKS = 400 };
+    sampling_start(4000, HMK_SITE_FIRST);
+    uint64_t seed = 1717 + (uint64_t)_i;
+    thread_current()->random = next_random(&seed) | 1;
+    sampling_draw(thread_self);
+    double truth = 0, variance = 0;
+    fake_malloc(HEAP + (BLOCKS << 20), 1000000, 1);
+    for (int round = 0; round < ROUNDS; round++) {
+        for (uintptr_t i = 0; i < BLOCKS; i++) {
+            size_t bytes = 100 + i * 7919 % 800;
+            double x = ((double)bytes + SAMPLING_OVERHEAD) / 4000;
+            /* An address of its own each time: what a sample is in is told by it. */
+            fake_malloc(HEAP + (i << 20) + (uintptr_t)round * 2048, bytes, i % 20);
+            truth += round == 0 ? (double)bytes : 0;
+            variance += round == 0 ? (double)bytes * (double)bytes * exp(-x) / (1 - exp(-x)) : 0;
+        }
+        for (uintptr_t i = 0; i < BLOCKS; i++)
+            fake_free(HEAP + (i << 20) + (uintptr_t)round * 2048);
+    }
+    truth += 1000000;
+    const struct hmk_half *half = recording_live->half;
+    double error = sqrt(variance), peak = (double)(half[0].other_bytes + half[1].other_bytes) / 2;
+    ck_assert_msg((double)recording_live->heap.peak_bytes > truth + 1.5 * error, "largest %g, truth %g, error %g",
+                  (double)recording_live->heap.peak_bytes, truth, error);
+    ck_assert_msg(fabs(peak - truth) <= 3 * error, "peak %g, truth %g, error %g", peak, truth, error);
+    for (int h = 0; h < 2; h++)
+        ck_assert_int_ge(half[h].live_bytes, 1000000);
+    fake_free(HEAP + (BLOCKS << 20));
+    for (int h = 0; h < 2; h++) {
+        ck_assert_int_eq(half[h].live_bytes, 0);
+        ck_assert_int_eq(half[h].live_blocks, 0);
+    }
 }
 END_TEST
 
@@ -216,7 +295,7 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {
-        chance_times_weight_is_one, exact_mode_weighs_one_and_passes_nothing_over, totals_are_unbiased,
+        chance_times_weight_is_one, exact_mode_weighs_one_and_passes_nothing_over, totals_are_unbiased, halves_estimate_the_whole,
         first_event_after_the_switch_is_no_sure_hit, temporary_blocks_of_sampled_mode_are_not_those_that_others_passed,
     };
     Suite *suite = suite_create("sampling");
@@ -225,6 +304,7 @@ int main(void)
     tcase_set_timeout(all, 60);
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
         tcase_add_test(all, tests[i]);
+    tcase_add_loop_test(all, the_peak_is_not_that_of_the_noise, 0, 5);
     tcase_add_loop_test(all, switching_keeps_totals_consistent, 0, 20);
     suite_add_tcase(suite, all);
     SRunner *runner = srunner_create(suite);
