@@ -131,8 +131,8 @@ def all_modes(build, python="/usr/bin/python3"):
 
 # ---- what a recording says -------------------------------------------------------------------------
 
-def report(build, path):
-    answer = subprocess.run([os.path.join(build, "heapmark"), "report", "--json", path], capture_output=True, text=True)
+def report(build, path, *words):
+    answer = subprocess.run([os.path.join(build, "heapmark"), "report", "--json", *words, path], capture_output=True, text=True)
     return json.loads(answer.stdout) if answer.returncode == 0 else None
 
 
@@ -140,7 +140,7 @@ def largest(build, out):
     """(file name, report) of the recording with the most allocations: a run may leave several."""
     best, found = None, None
     for name in os.listdir(out):
-        said = report(build, os.path.join(out, name)) if name.endswith(".hmk") else None
+        said = report(build, os.path.join(out, name), "--sort", "total", "-n", "1") if name.endswith(".hmk") else None
         if said and (found is None or said["heap"]["allocations"] > found["heap"]["allocations"]):
             best, found = name, said
     return best, found
