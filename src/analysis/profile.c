@@ -203,37 +203,6 @@ static void find_peak(struct profile *profile)
     }
 }
 
-/* Sampled mode: the two half samples' word on the peak, which is not biased as the largest of many estimates is; the shares of the sites,
- * which are of that moment, are made to add up to it. */
-static void correct_peak(struct profile *profile)
-{
-    const struct hmk_half *half = read_live(profile->file)->half;
-    struct profile_heap *heap = &profile->heap;
-    int64_t sum = 0, blocks = 0;
-
-    if (heap->rising && heap->peak_ns == profile->process.ran_ns)
-        return;
-    for (size_t i = 0; i < profile->site_count; i++)
-        if (profile->sites[i].kind == PROFILE_HEAP) {
-            sum += profile->sites[i].peak_bytes;
-            blocks += profile->sites[i].peak_blocks;
-        }
-    int64_t live_blocks, live = cells_live(profile, &live_blocks);
-    int64_t peak = (half[0].other_bytes + half[1].other_bytes) / 2;
-    int64_t peak_blocks = (half[0].other_blocks + half[1].other_blocks) / 2;
-    if (sum <= 0 || blocks <= 0 || peak <= 0 || peak_blocks <= 0)
-        return;
-    heap->peak_bytes = peak > live ? peak : live;
-    heap->peak_blocks = peak > live ? peak_blocks : live_blocks;
-    for (size_t i = 0; i < profile->site_count; i++) {
-        struct profile_site *site = &profile->sites[i];
-        if (site->kind == PROFILE_HEAP) {
-            site->peak_bytes = (int64_t)((double)site->peak_bytes * (double)heap->peak_bytes / (double)sum);
-            site->peak_blocks = (int64_t)((double)site->peak_blocks * (double)heap->peak_blocks / (double)blocks);
-        }
-    }
-}
-
 static void find_own_peaks(struct profile *profile)
 {
     const struct read_file *file = profile->file;
@@ -299,6 +268,42 @@ static void add_variance(struct profile_estimates *sum, const struct profile_est
     sum->peak_bytes += more->peak_bytes;
 }
 
+/* Sampled mode: the two half samples' word on the peak, which is not biased as the largest of many estimates is.  What the shares
+ * of the sites have too much in all is taken off them by their variances: it is noise, and a site of large blocks has none. */
+static void correct_peak(struct profile *profile)
+{
+    const struct hmk_half *half = read_live(profile->file)->half;
+    struct profile_heap *heap = &profile->heap;
+    struct profile_sum sum = { 0 };
+    int64_t live_blocks, live = cells_live(profile, &live_blocks);
+    int64_t peak = (half[0].other_bytes + half[1].other_bytes) / 2;
+    int64_t peak_blocks = (half[0].other_blocks + half[1].other_blocks) / 2;
+
+    for (size_t i = 0; i < profile->site_count; i++)
+        if (profile->sites[i].kind == PROFILE_HEAP) {
+            sum.peak_bytes += profile->sites[i].peak_bytes;
+            sum.peak_blocks += profile->sites[i].peak_blocks;
+            add_variance(&sum.variance, &profile->sites[i].variance);
+        }
+    if ((heap->rising && heap->peak_ns == profile->process.ran_ns) || sum.variance.peak_bytes <= 0 ||
+        sum.variance.peak_blocks <= 0 || peak <= 0)
+        return;
+    heap->peak_bytes = peak > live ? peak : live;
+    heap->peak_blocks = peak > live ? peak_blocks : live_blocks;
+    for (size_t i = 0; i < profile->site_count; i++) {
+        struct profile_site *site = &profile->sites[i];
+        if (site->kind != PROFILE_HEAP)
+            continue;
+        site->peak_bytes += (int64_t)((double)(heap->peak_bytes - sum.peak_bytes) * (site->variance.peak_bytes / sum.variance.peak_bytes));
+        site->peak_blocks +=
+            (int64_t)((double)(heap->peak_blocks - sum.peak_blocks) * (site->variance.peak_blocks / sum.variance.peak_blocks));
+        if (site->peak_bytes < 0)
+            site->peak_bytes = 0;
+        if (site->peak_blocks < 0)
+            site->peak_blocks = 0;
+    }
+}
+
 /* ---- the newest census -------------------------------------------------------------------------- */
 
 static void add_census_rows(struct profile *profile)
@@ -359,11 +364,12 @@ struct profile *profile_new(const struct read_file *file)
     list_sites(profile);
     find_peak(profile);
     add_cells(profile, profile->heap.rising);
-    if (profile->process.has_errors)
-        correct_peak(profile);
-    find_own_peaks(profile);
-    if (profile->process.has_errors)
+    if (profile->process.has_errors) {
         find_variances(profile);
+        correct_peak(profile);
+        find_variances(profile);        /* of the corrected shares */
+    }
+    find_own_peaks(profile);
     add_census_rows(profile);
     sum_sites(profile);
     return profile;
