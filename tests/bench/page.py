@@ -92,9 +92,9 @@ def put_instructions(page, results):
     if not results["instructions"]:
         return
     modes = [mode for mode in results["modes"] if any(mode in counted["ratio"] for counted in results["instructions"].values())]
-    page.write("\n## Instructions\n\nUnder callgrind, which repeats where a clock does not.  Added per pair: the difference of "
-               "two sizes of the program,\nso that the start is not in it; for the applications, whose inputs are small here, "
-               "the ratio of the whole.\n\n")
+    page.write("\n## Instructions\n\nUnder callgrind, which repeats where a clock does not.  What a larger run of the "
+               "program takes more than a smaller one,\nso that the start is not in it: per allocation with its free, and over "
+               "bare.\n\n")
     page.write(f"| program | bare | {' | '.join(modes)} |\n|---|---|{'---|' * len(modes)}\n")
     for name, counted in results["instructions"].items():
         cells = []

@@ -206,3 +206,4 @@ ALL = [
     stress("transfer", 2, 2_500_000, 4, "batches, half of them swapped between threads"),
     jq, sqlite, pandas(""), pandas("malloc"), objects, stl, compiler, git_log, redis, throws, nothing,
 ]
+PART_OF_ROUNDS = {throws: 0.2}          # of the whole input: it is measured in pairs of runs
