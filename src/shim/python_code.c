@@ -6,7 +6,6 @@
 #include "shim/python_layout.h"
 #include "shim/recording.h"
 #include "shim/spin.h"
-#include "shim/thread.h"
 #include "freestanding/banned.h"
 
 uint32_t python_code_salts[PYTHON_SALTS];
@@ -51,17 +50,24 @@ static void forget(uint64_t code)
     spin_unlock(&lock);
 }
 
-/* Runs in place of the type's destructor, with the GIL; as a hook does, so that a light shield will do. */
+/* Most code objects die without ever having been on a recorded stack.  A bit for each hash that was: never cleared, so a look
+ * needs no lock. */
+#define RECORDED_BITS 65536u
+static uint64_t recorded[RECORDED_BITS / 64];
+
+static uint64_t *recorded_word(uint64_t code, uint64_t *bit)
+{
+    uint64_t at = place(code) % RECORDED_BITS;
+    *bit = UINT64_C(1) << (at % 64);
+    return &recorded[at / 64];
+}
+
+/* Runs in place of the type's destructor, with the GIL. */
 static void on_dealloc(void *code)
 {
-    struct thread *thread = thread_enter();
-    if (thread != NULL)
-        shield_raise_light();
-    forget((uint64_t)code);
-    if (thread != NULL) {
-        shield_lower();
-        thread_leave(thread);
-    }
+    uint64_t bit, *word = recorded_word((uint64_t)code, &bit);
+    if (__atomic_load_n(word, __ATOMIC_ACQUIRE) & bit)
+        forget((uint64_t)code);
     original_dealloc(code);
 }
 
@@ -176,6 +182,8 @@ uint32_t python_code_find(uint64_t code)
                 at = (at + 1) & mask;
             table[at] = (struct known){code, (uint32_t)record};
             used++;
+            uint64_t bit, *word = recorded_word(code, &bit);
+            __atomic_fetch_or(word, bit, __ATOMIC_RELEASE);
         }
     }
     spin_unlock(&lock);
