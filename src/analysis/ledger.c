@@ -143,6 +143,7 @@ static void read_ledger(struct ledger *ledger, const struct read_file *file, con
         .kind = kind_of(census->kind), .label = read_string(file, census->label),
         .time_ns = census->time_ns > start_ns ? census->time_ns - start_ns : 0, .cost_ns = census->cost_ns,
         .walked = walked, .moving = (census->flags & HMK_CENSUS_MOVING) != 0,
+        .exact = (census->flags & HMK_CENSUS_EXACT) != 0,
         .closed = (census->flags & HMK_CENSUS_NOT_CLOSED) == 0,
         .chunks_unknown = (census->flags & HMK_CENSUS_NO_CHUNKS) != 0,
         .rows_cut = (census->flags & HMK_CENSUS_ROWS_CUT) != 0,

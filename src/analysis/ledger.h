@@ -101,6 +101,7 @@ struct ledger {
     uint64_t slot;              /* record in the file */
     /* How far it can be trusted. */
     bool walked;                /* every chunk was accounted for: the forecast is exact */
+    bool exact;                 /* taken in a forked child: of one instant */
     bool moving;                /* the heap changed under the scan */
     bool closed;                /* all identities closed */
     bool chunks_unknown;        /* not glibc's malloc: no chunk walk */

@@ -93,6 +93,15 @@ static bool field_kib(const char *line, const char *name, uint64_t *bytes)
     return true;
 }
 
+/* VmFlags: rd wr mr mw me dc ac wf */
+static uint32_t flags_of_kernel(const char *line)
+{
+    uint32_t flags = 0;
+    for (const char *at = skip_field(line); *at; at = skip_field(at))
+        flags |= text_starts(at, "wf") ? AREA_WIPED : text_starts(at, "dc") ? AREA_LEFT_OUT : 0;
+    return flags;
+}
+
 static void take_line(struct reader *reader)
 {
     const char *line = reader->line;
@@ -110,7 +119,9 @@ static void take_line(struct reader *reader)
     if (areas->count == 0 || reader->full)
         return;
     struct area *area = &areas->list[areas->count - 1];
-    if (!field_kib(line, "Rss:", &area->rss_bytes) && !field_kib(line, "Anonymous:", &area->anonymous_bytes) &&
+    if (text_starts(line, "VmFlags:"))
+        area->flags |= flags_of_kernel(line);
+    else if (!field_kib(line, "Rss:", &area->rss_bytes) && !field_kib(line, "Anonymous:", &area->anonymous_bytes) &&
         !field_kib(line, "AnonHugePages:", &area->huge_bytes))
         field_kib(line, "Swap:", &area->swap_bytes);
 }

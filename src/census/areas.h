@@ -20,7 +20,9 @@ enum area_flag {
     AREA_HEAP = 1u << 6,        /* [heap]: what brk gave */
     AREA_STACK = 1u << 7,       /* [stack] */
     AREA_KERNEL = 1u << 8,      /* [vdso] and its like */
-    AREA_OWN_LIBRARY = 1u << 9  /* libheapmark*.so */
+    AREA_OWN_LIBRARY = 1u << 9, /* libheapmark*.so */
+    AREA_WIPED = 1u << 10,      /* empty in a child: MADV_WIPEONFORK */
+    AREA_LEFT_OUT = 1u << 11    /* not there in a child: MADV_DONTFORK */
 };
 
 struct area {

@@ -5,6 +5,7 @@
 #include "census/areas.h"
 #include "census/blockmap.h"
 #include "census/extents.h"
+#include "census/forked.h"
 #include "census/gaps.h"
 #include "census/ledger.h"
 #include "census/pass_map.h"
@@ -258,13 +259,30 @@ static bool join_pins(struct taking *taking)
 
 /* ---- the whole ------------------------------------------------------------------------------------ */
 
+static bool note_totals(struct taking *taking)
+{
+    const struct forked_before *before = taking->request->before;
+    struct hmk_census *census = taking->census;
+    if (!before)
+        return ledger_read_status(census, taking->scratch);
+    census->flags |= HMK_CENSUS_EXACT;
+    census->rss_bytes = before->status.rss_bytes;
+    census->rss_anon_bytes = before->status.rss_anon_bytes;
+    census->rss_file_bytes = before->status.rss_file_bytes;
+    census->rss_shmem_bytes = before->status.rss_shmem_bytes;
+    census->rss_hwm_bytes = before->status.rss_hwm_bytes;
+    census->swap_bytes = before->status.swap_bytes;
+    census->vm_bytes = before->status.vm_bytes;
+    return forked_join(&taking->areas, before, taking->scratch);
+}
+
 static bool prepare(struct taking *taking)
 {
     const struct census_request *request = taking->request;
     uint32_t sites = request->site_count && request->site_count < HMK_SITE_LIMIT ? request->site_count : HMK_SITE_LIMIT;
     struct scratch *scratch = taking->scratch;
     /* First the list of areas, so that nothing below changes what the kernel counted. */
-    if (!areas_read(&taking->areas, scratch) || !ledger_read_status(taking->census, scratch) ||
+    if (!areas_read(&taking->areas, scratch) || !note_totals(taking) ||
         !peek_init(&taking->peek, request->alone, scratch) ||
         !extents_find(&taking->extents, &taking->areas, &taking->peek, scratch) ||
         !pins_init(&taking->pins, sites, scratch) || !pass_map_init(&taking->pass, sites, &taking->pins, scratch))

@@ -20,6 +20,8 @@ struct census_mapping {
     uint32_t site;
 };
 
+struct forked_before;
+
 struct census_request {
     enum hmk_census_kind kind;
     uint32_t label;                 /* copied into the record */
@@ -37,6 +39,7 @@ struct census_request {
     uint64_t stale_live;            /* blocks whose free was missed; identity 3 */
     unsigned python_minor;          /* CPython 3.minor, with a GIL, is in the process; 0: none that is known */
     uintptr_t python_type;          /* its PyType_Type; 0: not known */
+    const struct forked_before *before;     /* this is a child that was forked for the census; NULL: it is not */
 };
 
 #define CENSUS_ROWS_MOST 8192u

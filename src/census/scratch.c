@@ -48,6 +48,13 @@ void *scratch_alloc(struct scratch *scratch, size_t bytes)
     return memory;
 }
 
+void scratch_each(const struct scratch *scratch, void (*visit)(const void *memory, size_t bytes, void *context),
+                  void *context)
+{
+    for (const struct scratch_chunk *chunk = scratch->chunks; chunk; chunk = chunk->next)
+        visit(chunk, chunk->bytes, context);
+}
+
 void scratch_release(struct scratch *scratch)
 {
     while (scratch->chunks) {

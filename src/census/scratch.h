@@ -11,6 +11,8 @@ struct scratch {
 };
 
 void *scratch_alloc(struct scratch *scratch, size_t bytes);     /* aligned to 64; NULL: no memory */
+void scratch_each(const struct scratch *scratch, void (*visit)(const void *memory, size_t bytes, void *context),
+                  void *context);
 void scratch_release(struct scratch *scratch);
 
 #endif

@@ -171,3 +171,28 @@ bool ask_wait(struct ask *ask, const struct live *live, uint32_t kind, uint64_t 
     ask_end(ask);
     return outcome == OUTCOME_ANSWERED;
 }
+
+/* ---- what was answered -------------------------------------------------------------------------- */
+
+static bool say_ordinary(const struct ask *ask, const char *reason, struct fail *why)
+{
+    fail_say(why, "process %d could not be forked (%s): this ledger was taken beside its running threads",
+             (int)ask->live->pid, reason);
+    return true;
+}
+
+bool ask_exact_doubt(const struct ask *ask, uint64_t not_exact, uint64_t inside, struct fail *why)
+{
+    if (not_exact == HMK_EXACT_SANDBOX)
+        return say_ordinary(ask, "it runs under a seccomp filter of its own, which might kill it for that", why);
+    if (not_exact == EAGAIN)
+        return say_ordinary(ask, "its limit on the number of processes is reached", why);
+    if (not_exact == ECHILD)
+        return say_ordinary(ask, "the child ended too early", why);
+    if (not_exact != 0)
+        return say_ordinary(ask, strerror((int)not_exact), why);
+    if (inside > 0)
+        fail_say(why, "%u of the threads of process %d did not leave the allocator in time: a block of each may be wrong",
+                 (unsigned)inside, (int)ask->live->pid);
+    return inside > 0;
+}

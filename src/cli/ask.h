@@ -59,6 +59,10 @@ struct ask_options {
 bool ask_wait(struct ask *ask, const struct live *live, uint32_t kind, uint64_t argument, const char *label,
               const struct ask_options *options, struct fail *why);
 
+/* What a process answers that was asked for an exact ledger (enum hmk_exact_answer).  True: it is not wholly exact, and *why says
+ * why. */
+bool ask_exact_doubt(const struct ask *ask, uint64_t not_exact, uint64_t inside, struct fail *why);
+
 uint64_t ask_now_ns(void);          /* CLOCK_MONOTONIC */
 
 #endif

@@ -13,16 +13,18 @@
 bool asking_begin(struct asking *asking, int argc, char **argv, const char *help, int *status)
 {
     static const struct option options[] = {
-        { "dry-run", no_argument, NULL, 'n' }, { "timeout", required_argument, NULL, 't' },
+        { "dry-run", no_argument, NULL, 'n' }, { "exact", no_argument, NULL, 'x' }, { "timeout", required_argument, NULL, 't' },
         { "ptrace", no_argument, NULL, 'p' },  { "json", no_argument, NULL, 'j' },
         { "help", no_argument, NULL, 'h' },    { 0 },
     };
-    bool trims = strcmp(argv[0], "trim") == 0;
+    /* The first is for trim alone, the second not for mark. */
+    int left_out = strcmp(argv[0], "trim") == 0 ? 0 : strcmp(argv[0], "mark") == 0 ? 2 : 1;
     *asking = (struct asking){ .verb = argv[0], .options.timeout_ns = ASK_TIMEOUT_NS, .live.fd = -1 };
     *status = COMMAND_BAD;
-    for (int option; (option = command_option(argc, argv, ":", trims ? options : options + 1)) != -1;) {
+    for (int option; (option = command_option(argc, argv, ":", options + left_out)) != -1;) {
         switch (option) {
         case 'n': asking->dry_run = true; break;
+        case 'x': asking->exact = true; break;
         case 'p': asking->options.ptrace = true; break;
         case 'j': asking->json = true; break;
         case 'h':
@@ -48,6 +50,13 @@ bool asking_do(struct asking *asking, const char *process, uint32_t kind, uint64
         return true;
     command_bad(asking->verb, "%s", why.text);
     return false;
+}
+
+void asking_check_exact(const struct asking *asking, uint64_t not_exact, uint64_t inside)
+{
+    struct fail why;
+    if (asking->exact && ask_exact_doubt(&asking->ask, not_exact, inside, &why))
+        command_bad(asking->verb, "%s", why.text);
 }
 
 void asking_end(struct asking *asking)

@@ -15,7 +15,7 @@ struct option;
 struct asking {
     const char *verb;
     struct ask_options options;
-    bool json, dry_run;
+    bool json, dry_run, exact;
     struct live live;
     struct ask ask;
 };
@@ -24,6 +24,8 @@ struct asking {
 bool asking_begin(struct asking *asking, int argc, char **argv, const char *help, int *status);
 /* Finds the process, asks, waits; false: a sentence was printed.  Call asking_end in any case. */
 bool asking_do(struct asking *asking, const char *process, uint32_t kind, uint64_t argument, const char *label);
+/* Of an answer to a question for an exact ledger: warns when it is not exact. */
+void asking_check_exact(const struct asking *asking, uint64_t not_exact, uint64_t inside);
 void asking_end(struct asking *asking);
 
 /* "jq", or "unknown program"; kept until the next call. */

@@ -28,6 +28,7 @@ static const char help[] =
     "  --no-symbols     module and offset instead of names\n"
     "  --debuginfod     may fetch debug information from the servers in DEBUGINFOD_URLS\n"
     "  --no-snapshot    do not ask a running process for a census when the last one is out of date\n"
+    "  --exact          ask a running process for a census of one instant, by a forked child of it\n"
     "  --json           everything, for machines: \"format\": \"heapmark-report\", \"version\": 1\n"
     "  --color WHEN     auto, always or never; NO_COLOR in the environment means never\n"
     "  --help\n\n"
@@ -41,7 +42,7 @@ struct request {
     struct report_options options;
     struct symbolizer_options symbols;
     regex_t filter;
-    bool json, no_snapshot;
+    bool json, no_snapshot, exact;
     bool color_always, color_never;
 };
 
@@ -70,7 +71,7 @@ static bool is_process(const char *argument)
 
 /* A running process whose last census tells of another time is asked for one of now.  False: its recording could not be
  * read again. */
-static bool refresh(struct reading *reading, const char *path, struct read_error *error)
+static bool refresh(const struct request *request, struct reading *reading, const char *path, struct read_error *error)
 {
     const struct ask_options options = { .timeout_ns = ASK_TIMEOUT_NS };
     struct live live;
@@ -81,9 +82,12 @@ static bool refresh(struct reading *reading, const char *path, struct read_error
         command_bad("report", "no census of now: %s", why.text);
         return true;
     }
-    bool answered = ask_wait(&ask, &live, HMK_REQUEST_SNAPSHOT, 0, "", &options, &why);
+    bool answered = ask_wait(&ask, &live, request->exact ? HMK_REQUEST_EXACT : HMK_REQUEST_SNAPSHOT, 0, "", &options,
+                             &why);
     if (!answered || ask.status != HMK_ANSWER_DONE)
         command_bad("report", "no census of now: %s", answered ? "the process could not take one" : why.text);
+    else if (request->exact && ask_exact_doubt(&ask, ask.answer[HMK_EXACT_NOT], ask.answer[HMK_EXACT_INSIDE], &why))
+        command_bad("report", "%s", why.text);
     live_close(&live);
     if (!answered)
         return true;
@@ -96,8 +100,8 @@ static bool open_fresh(const struct request *request, struct reading *reading, c
 {
     if (!reading_open(reading, path, error))
         return false;
-    bool stale = reading->report.life == REPORT_RUNNING && !reading->report.current;
-    return !stale || request->no_snapshot || refresh(reading, path, error);
+    bool stale = reading->report.life == REPORT_RUNNING && (request->exact || !reading->report.current);
+    return !stale || request->no_snapshot || refresh(request, reading, path, error);
 }
 
 static bool report_one(const struct request *request, const char *path, bool headed)
@@ -145,13 +149,14 @@ static int report_files(const struct request *request, char **arguments, int cou
 }
 
 enum { OPTION_SORT = 256, OPTION_DEPTH, OPTION_FULL, OPTION_FILTER, OPTION_NO_SYMBOLS, OPTION_DEBUGINFOD,
-       OPTION_NO_SNAPSHOT, OPTION_JSON, OPTION_COLOR };
+       OPTION_NO_SNAPSHOT, OPTION_EXACT, OPTION_JSON, OPTION_COLOR };
 
 static const struct option options[] = {
     { "sort", required_argument, NULL, OPTION_SORT }, { "depth", required_argument, NULL, OPTION_DEPTH },
     { "full", no_argument, NULL, OPTION_FULL }, { "filter", required_argument, NULL, OPTION_FILTER },
     { "no-symbols", no_argument, NULL, OPTION_NO_SYMBOLS }, { "debuginfod", no_argument, NULL, OPTION_DEBUGINFOD },
-    { "no-snapshot", no_argument, NULL, OPTION_NO_SNAPSHOT }, { "json", no_argument, NULL, OPTION_JSON }, { "color", required_argument, NULL, OPTION_COLOR },
+    { "no-snapshot", no_argument, NULL, OPTION_NO_SNAPSHOT }, { "exact", no_argument, NULL, OPTION_EXACT },
+    { "json", no_argument, NULL, OPTION_JSON }, { "color", required_argument, NULL, OPTION_COLOR },
     { "help", no_argument, NULL, 'h' }, { 0 },
 };
 
@@ -214,6 +219,7 @@ static bool set_option(struct request *request, int option)
     case OPTION_NO_SYMBOLS: request->options.symbols = NULL; return true;
     case OPTION_DEBUGINFOD: request->symbols.debuginfod = true; return true;
     case OPTION_NO_SNAPSHOT: request->no_snapshot = true; return true;
+    case OPTION_EXACT: request->exact = true; return true;
     case OPTION_JSON: request->json = true; return true;
     case OPTION_COLOR: return set_color(request);
     default: return false;

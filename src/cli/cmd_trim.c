@@ -17,6 +17,7 @@ static const char help[] =
     "Makes a running process give back to the system what it has freed: prints RSS before and after, the forecast beside\n"
     "the result, and what stayed and why.\n\n"
     "  --dry-run      the forecast alone; nothing is given back\n"
+    "  --exact        with --dry-run: taken in a forked child, so that nothing moves under it\n"
     "  --timeout S    seconds until the process must have taken the request (2)\n"
     "  --ptrace       when every thread blocks the waking signal, open one's signal mask by ptrace(2)\n"
     "  --json         for machines: \"format\": \"heapmark-trim\", \"version\": 1\n"
@@ -149,8 +150,12 @@ int cmd_trim(int argc, char **argv)
         return status;
     if (argc - optind != 1)
         return command_misused("trim", argc == optind ? "no process given" : "one process at a time");
+    if (asking.exact && !asking.dry_run)
+        return command_misused("trim", "--exact is for a forecast: it needs --dry-run");
     status = COMMAND_BAD;
-    if (asking_do(&asking, argv[optind], HMK_REQUEST_TRIM, asking.dry_run ? HMK_TRIM_DRY : HMK_TRIM_FULL, "")) {
+    uint64_t how = asking.exact ? HMK_TRIM_DRY_EXACT : asking.dry_run ? HMK_TRIM_DRY : HMK_TRIM_FULL;
+    if (asking_do(&asking, argv[optind], HMK_REQUEST_TRIM, how, "")) {
+        asking_check_exact(&asking, asking.ask.answer[HMK_TRIM_NOT_EXACT], asking.ask.answer[HMK_TRIM_INSIDE]);
         if (asking.ask.status == HMK_ANSWER_DONE)
             status = print(&asking);
         else

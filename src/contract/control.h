@@ -23,7 +23,7 @@ enum hmk_request_kind {
     HMK_REQUEST_MARK = 1,       /* label */
     HMK_REQUEST_SNAPSHOT = 2,   /* label; census of kind REQUEST. answer[0]: record of HMK_CENSUSES */
     HMK_REQUEST_TRIM = 3,       /* argument: enum hmk_trim_argument. answer: see enum hmk_trim_answer */
-    HMK_REQUEST_EXACT = 4,      /* argument: as SNAPSHOT, from a forked child */
+    HMK_REQUEST_EXACT = 4,      /* as SNAPSHOT, from a forked child where that can be. answer: see enum hmk_exact_answer */
     HMK_REQUEST_AT_EXIT = 5,    /* the process's own census on its way out */
     HMK_REQUEST_TAKEN = 255     /* the process is at work on it, or has answered */
 };
@@ -44,13 +44,24 @@ enum hmk_lever {
 enum hmk_trim_argument {
     HMK_TRIM_FULL = 0,          /* a census before and after */
     HMK_TRIM_DRY = 1,           /* the forecast only */
-    HMK_TRIM_PLAIN = 2          /* no census: for those who trim often */
+    HMK_TRIM_PLAIN = 2,         /* no census: for those who trim often */
+    HMK_TRIM_DRY_EXACT = 3      /* the forecast only, from a forked child where that can be */
 };
 
 enum hmk_trim_answer {
     HMK_TRIM_RSS_BEFORE = 0, HMK_TRIM_RSS_AFTER = 1, HMK_TRIM_FORECAST = 2, HMK_TRIM_RETURNED = 3,
-    HMK_TRIM_NS = 4, HMK_TRIM_CENSUS_BEFORE = 5, HMK_TRIM_CENSUS_AFTER = 6, HMK_TRIM_LEVERS = 7
+    HMK_TRIM_NS = 4, HMK_TRIM_CENSUS_BEFORE = 5, HMK_TRIM_CENSUS_AFTER = 6, HMK_TRIM_LEVERS = 7,
+    /* of DRY_EXACT: as in enum hmk_exact_answer */
+    HMK_TRIM_NOT_EXACT = HMK_TRIM_RETURNED, HMK_TRIM_INSIDE = HMK_TRIM_NS
 };
+
+enum hmk_exact_answer {
+    HMK_EXACT_RECORD = 0,       /* of HMK_CENSUSES */
+    HMK_EXACT_NOT = 1,          /* 0: it is exact; else why there is an ordinary one: errno of the fork, ECHILD: the child came to
+                                 * no end, HMK_EXACT_SANDBOX: a seccomp filter might kill for it */
+    HMK_EXACT_INSIDE = 2        /* threads that did not leave the allocator for it: a block of each may be wrong */
+};
+#define HMK_EXACT_SANDBOX UINT64_MAX
 
 enum hmk_answer_status {
     HMK_ANSWER_DONE = 0,

@@ -401,7 +401,8 @@ enum hmk_census_flag {
     HMK_CENSUS_NOT_CLOSED = 1u << 2,/* an identity did not close: numbers marked unknown */
     HMK_CENSUS_NO_CHUNKS = 1u << 3, /* the allocator's chunks cannot be walked (not glibc) */
     HMK_CENSUS_ROWS_CUT = 1u << 4,  /* not all rows fitted; the largest ones are there */
-    HMK_CENSUS_SAMPLED = 1u << 5    /* most live blocks are not in the map: nothing is told by site, nor any pins */
+    HMK_CENSUS_SAMPLED = 1u << 5,   /* most live blocks are not in the map: nothing is told by site, nor any pins */
+    HMK_CENSUS_EXACT = 1u << 6      /* taken in a forked child: nothing moved */
 };
 
 /* Resident bytes of one arena; 0 is the main one.  The last place adds up all arenas that have no place of their own. */

@@ -21,6 +21,8 @@ void *sys_map_anonymous(size_t bytes);
 /* MAP_SHARED mapping of a file range; NULL on failure.  Kept out of core dumps. */
 void *sys_map_file(int fd, uint64_t offset, size_t bytes, bool writable);
 int sys_unmap(void *address, size_t bytes);         /* whole mappings only */
+/* Zeroed memory that stays shared with children; NULL on failure.  Kept out of core dumps. */
+void *sys_map_shared(size_t bytes);
 /* Makes a mapping private in place: same address, same bytes, no file behind it any more. */
 int sys_make_private(void *address, size_t bytes);
 /* Calls visit for what the functions above have mapped and not unmapped since: heapmark's own memory. */
@@ -65,6 +67,18 @@ int sys_getppid(void);
 int sys_gettid(void);
 unsigned sys_getuid(void);
 int sys_tgkill(int pid, int tid, int signal);                   /* signal 0: does the thread exist? */
+/*
+ * Forks without libc (no handler of its runs) and without the host's knowledge: no SIGCHLD, none of its waits sees the child
+ * but one with __WALL or __WCLONE, no tracer follows.  Descriptors are shared rather than copied: nothing that the host
+ * closes stays open.  0 in the child, which has one thread and must do with system calls and its own memory; negative: no child.
+ */
+int sys_fork_apart(void);
+/* In such a child: a fault ends it and is nobody else's matter, and it does not outlive its parent. */
+void sys_live_apart(const char *name);
+/* Waits for such a child; past the limit, kills it. */
+void sys_await_child(int pid, uint64_t limit_ns);
+/* Every store that any thread of the process made before is visible to the caller now. */
+void sys_barrier(void);
 void sys_yield(void);
 void sys_nap(unsigned microseconds);                            /* lets threads of lower priority run, too */
 /* Blocks all signals of the calling thread, libc's internal ones too, but for those that a fault raises. */

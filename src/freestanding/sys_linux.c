@@ -4,9 +4,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/membarrier.h>
 #include <linux/memfd.h>
 #include <linux/prctl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -15,6 +17,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <time.h>
 #include "freestanding/banned.h"
 
@@ -117,6 +120,11 @@ void *sys_map_anonymous(size_t bytes)
     if (memory)
         sys_call(SYS_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, (long)memory, (long)bytes, (long)"heapmark", 0);
     return memory;
+}
+
+void *sys_map_shared(size_t bytes)
+{
+    return map(bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 }
 
 void *sys_map_file(int fd, uint64_t offset, size_t bytes, bool writable)
@@ -348,6 +356,55 @@ void sys_block_signals(uint64_t *before)
 void sys_restore_signals(const uint64_t *before)
 {
     sys_call(SYS_rt_sigprocmask, SIG_SETMASK, (long)before, 0, sizeof(*before), 0, 0);
+}
+
+/* ---- children ------------------------------------------------------------------------------------- */
+
+int sys_fork_apart(void)
+{
+    /* The low byte is the signal of the child's end: none. */
+    return (int)sys_call(SYS_clone, CLONE_FILES | CLONE_UNTRACED, 0, 0, 0, 0, 0);
+}
+
+/* The kernel's struct sigaction, of which glibc's differs. */
+struct kernel_action {
+    uint64_t handler, flags, restorer, mask;
+};
+
+void sys_live_apart(const char *name)
+{
+    static const unsigned char faults[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP };
+    const struct kernel_action by_default = { 0 };
+    const struct rlimit no_core = { 1, 1 };     /* 1: not even a handler of core dumps is called */
+    sys_call(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0, 0);
+    sys_call(SYS_prctl, PR_SET_NAME, (long)name, 0, 0, 0, 0);
+    sys_call(SYS_prlimit64, 0, RLIMIT_CORE, (long)&no_core, 0, 0, 0);
+    for (size_t i = 0; i < sizeof(faults); i++)
+        sys_call(SYS_rt_sigaction, faults[i], (long)&by_default, 0, 8, 0, 0);
+}
+
+void sys_await_child(int pid, uint64_t limit_ns)
+{
+    uint64_t start = sys_monotonic_ns();
+    for (unsigned nap = 20;; nap += nap < 1000 ? nap / 4 : 0) {
+        long ended = sys_call(SYS_wait4, pid, 0, WNOHANG | __WALL, 0, 0, 0);
+        if (ended != 0 && ended != -EINTR)      /* ECHILD: the host waits for everything, and was first */
+            return;
+        if (sys_monotonic_ns() - start > limit_ns)
+            sys_call(SYS_kill, pid, SIGKILL, 0, 0, 0, 0);
+        sys_nap(nap);
+    }
+}
+
+void sys_barrier(void)
+{
+    static uint32_t registered;
+    if (!__atomic_load_n(&registered, __ATOMIC_RELAXED) &&
+        sys_call(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0, 0, 0, 0) == 0)
+        __atomic_store_n(&registered, 1, __ATOMIC_RELAXED);
+    if (!__atomic_load_n(&registered, __ATOMIC_RELAXED) ||
+        sys_call(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0, 0, 0, 0) != 0)
+        sys_nap(1000);      /* stores leave a processor within that, and at once when it changes threads */
 }
 
 void sys_yield(void)

@@ -26,13 +26,19 @@ static void do_trim(struct thread *thread, uint64_t how, struct control_answer *
 {
     uint64_t *value = answer->value;
     struct survey_result before = {0}, after = {0};
-    if (how != HMK_TRIM_PLAIN)
+    if (how == HMK_TRIM_DRY_EXACT)
+        survey_take_exact(thread, HMK_CENSUS_TRIM_BEFORE, "", &before);
+    else if (how != HMK_TRIM_PLAIN)
         survey_take(thread, HMK_CENSUS_TRIM_BEFORE, "", &before);
     value[HMK_TRIM_CENSUS_BEFORE] = before.record;
     value[HMK_TRIM_FORECAST] = before.forecast_bytes;
     value[HMK_TRIM_LEVERS] = lever_found();
     value[HMK_TRIM_RSS_BEFORE] = value[HMK_TRIM_RSS_AFTER] = timeline_rss();
-    if (how == HMK_TRIM_DRY)
+    if (how == HMK_TRIM_DRY_EXACT) {
+        value[HMK_TRIM_NOT_EXACT] = (uint64_t)before.exact_error;
+        value[HMK_TRIM_INSIDE] = before.exact_inside;
+    }
+    if (how == HMK_TRIM_DRY || how == HMK_TRIM_DRY_EXACT)
         return;
     uint64_t start = sys_monotonic_ns();
     value[HMK_TRIM_RSS_BEFORE] = timeline_rss();
@@ -83,6 +89,13 @@ static void perform(void *argument)
             answer->status = HMK_ANSWER_FAILED;
         answer->value[0] = result.record;
         break;
+    case HMK_REQUEST_EXACT:
+        if (!survey_take_exact(job->thread, HMK_CENSUS_REQUEST, job->label, &result))
+            answer->status = HMK_ANSWER_FAILED;
+        answer->value[HMK_EXACT_RECORD] = result.record;
+        answer->value[HMK_EXACT_NOT] = (uint64_t)result.exact_error;
+        answer->value[HMK_EXACT_INSIDE] = result.exact_inside;
+        break;
     case HMK_REQUEST_AT_EXIT:
         survey_take(job->thread, HMK_CENSUS_EXIT, "", &result);
         break;
@@ -132,7 +145,8 @@ static bool is_waiting(void)
 static bool asks_for_trim(void)
 {
     const struct hmk_live *live = recording_live;
-    return HMK_OBSERVE(live->request_kind) == HMK_REQUEST_TRIM && HMK_GET(live->request_argument) != HMK_TRIM_DRY;
+    uint64_t how = HMK_GET(live->request_argument);
+    return HMK_OBSERVE(live->request_kind) == HMK_REQUEST_TRIM && how != HMK_TRIM_DRY && how != HMK_TRIM_DRY_EXACT;
 }
 
 struct look {

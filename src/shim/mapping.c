@@ -141,11 +141,16 @@ uint32_t mapping_copy(struct mapping_interval *to, uint32_t room)
     return total;
 }
 
-void mapping_after_fork(struct thread *thread)
+void mapping_in_child(void)
 {
     if (lock.owner)
         count = 0;      /* another thread was changing the list at the fork */
     spin_reset(&lock);
+}
+
+void mapping_after_fork(struct thread *thread)
+{
+    mapping_in_child();
     for (uint32_t i = 0; i < count; i++)
         recorder_count(thread, intervals[i].site, (int64_t)(intervals[i].end - intervals[i].start), true);
 }

@@ -33,6 +33,7 @@ struct mapping_interval {
     uint32_t site;
 };
 uint32_t mapping_copy(struct mapping_interval *to, uint32_t capacity); /* sorted; returns how many there are */
+void mapping_in_child(void);             /* of any fork: nobody holds the list's lock there */
 void mapping_after_fork(struct thread *thread);  /* the child's counters start with what it inherited */
 
 #endif

@@ -438,7 +438,7 @@ void recorder_death_nested(const void *block)
 {
     struct thread *thread = thread_self;
     struct blockmap_block dead;
-    if (thread == NULL || *thread_gate != 1 || !blockmap_death(block, 0, &dead))
+    if (thread == NULL || *thread_gate == THREAD_GATE_SHUT || !blockmap_death(block, 0, &dead))
         return;
     struct sampling_weight weight = sampling_weight(block, dead.requested, dead.site);
     sampled_peak_count(block, dead.site, dead.requested, false);
@@ -507,7 +507,7 @@ void recorder_flush(struct thread *thread)
 static void count_deferred(struct thread *thread)
 {
     thread_hold(thread);
-    while (*thread_gate == 1 && thread->deferred_done != HMK_GET(thread->deferred_made)) {
+    while (*thread_gate != THREAD_GATE_SHUT && thread->deferred_done != HMK_GET(thread->deferred_made)) {
         struct thread_deferred *slot = &thread->deferred[thread->deferred_done % THREAD_DEFERRED];
         struct thread_deferred death = *slot;
         *slot = (struct thread_deferred){0};    /* what a handler that was left by longjmp never wrote weighs nothing */

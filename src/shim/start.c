@@ -197,7 +197,7 @@ __attribute__((constructor)) static void complete(void)
 
 bool start_is_owner(void)
 {
-    return *thread_gate == 1 && thread_is_owner();
+    return *thread_gate != THREAD_GATE_SHUT && thread_is_owner();
 }
 
 /* A program that calls abort() may yet be saved by its SIGABRT handler, and one whose exec fails goes on. */

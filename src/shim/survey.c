@@ -10,7 +10,10 @@
 #include "shim/recording.h"
 #include "shim/spin.h"
 #include "shim/start.h"
+#include "shim/survey_exact.h"
 #include "shim/thread.h"
+
+#include <errno.h>
 
 #define KINDS 8
 #define RING_LIMIT 32u
@@ -164,12 +167,9 @@ static bool store(const struct census_result *taken, uint64_t record)
     return true;
 }
 
-static bool take_and_store(enum hmk_census_kind kind, const char *label, struct survey_result *result)
+static struct census_request describe(enum hmk_census_kind kind, const char *label)
 {
-    uint64_t record = next_slot(kind);
-    if (record == RECORDING_NONE)
-        return false;
-    struct census_request request = {
+    return (struct census_request){
         .kind = kind,
         .label = label[0] != 0 ? recording_string(label, text_length(label)) : 0,
         .site_count = (uint32_t)recording_count(HMK_SITES),
@@ -184,17 +184,31 @@ static bool take_and_store(enum hmk_census_kind kind, const char *label, struct 
         .python_minor = python_minor(),
         .python_type = python_type_type(),
     };
+}
+
+static void keep(struct census_result *taken, uint64_t record, struct survey_result *result)
+{
+    const struct hmk_census *census = &taken->census;
+    name_types(taken);
+    store(taken, record);
+    ring[census->kind].taken++;
+    result->record = record;
+    result->forecast_bytes = census->flags & HMK_CENSUS_WALKED ? census->forecast_walk_bytes
+                                                               : census->forecast_map_bytes;
+    HMK_SET(recording_live->self_bytes, census->self_bytes);
+    watch.spent_ns += census->cost_ns;
+}
+
+static bool take_and_store(enum hmk_census_kind kind, const char *label, struct survey_result *result)
+{
+    uint64_t record = next_slot(kind);
+    if (record == RECORDING_NONE)
+        return false;
+    struct census_request request = describe(kind, label);
     struct census_result taken;
     if (!census_take(&request, &taken))
         return false;
-    name_types(&taken);
-    store(&taken, record);
-    ring[kind].taken++;
-    result->record = record;
-    result->forecast_bytes = taken.census.flags & HMK_CENSUS_WALKED ? taken.census.forecast_walk_bytes
-                                                                    : taken.census.forecast_map_bytes;
-    HMK_SET(recording_live->self_bytes, taken.census.self_bytes);
-    watch.spent_ns += taken.census.cost_ns;
+    keep(&taken, record, result);
     census_release(&taken);
     return true;
 }
@@ -206,6 +220,36 @@ bool survey_take(struct thread *thread, enum hmk_census_kind kind, const char *l
     if (recording_header == NULL || !spin_try(&surveying))
         return false;
     bool done = take_and_store(kind, label, result);
+    spin_unlock(&surveying);
+    return done;
+}
+
+static bool take_exact(const struct thread *thread, enum hmk_census_kind kind, const char *label,
+                       struct survey_result *result)
+{
+    uint64_t record = next_slot(kind);
+    if (record == RECORDING_NONE)
+        return false;
+    struct census_request request = describe(kind, label);
+    struct exact exact;
+    bool done = exact_take(thread, &request, &exact);
+    result->exact_error = exact.outcome.error;
+    result->exact_inside = exact.outcome.inside;
+    if (done) {
+        keep(&exact.taken, record, result);
+        exact_release(&exact);
+    } else if (exact.outcome.error == 0) {
+        result->exact_error = ECHILD;
+    }
+    return done;
+}
+
+bool survey_take_exact(struct thread *thread, enum hmk_census_kind kind, const char *label, struct survey_result *result)
+{
+    *result = (struct survey_result){.record = NEVER};
+    if (recording_header == NULL || !spin_try(&surveying))
+        return false;
+    bool done = take_exact(thread, kind, label, result) || take_and_store(kind, label, result);
     spin_unlock(&surveying);
     return done;
 }

@@ -19,11 +19,15 @@ struct thread;
 struct survey_result {
     uint64_t record;            /* of HMK_CENSUSES */
     uint64_t forecast_bytes;    /* the best forecast of malloc_trim(0) there is */
+    int exact_error;            /* of survey_take_exact: why it is an ordinary one; see struct apart_outcome.  ECHILD: the child failed */
+    uint32_t exact_inside;
 };
 
 void survey_init(char *const *environment);
 /* The calling thread is marked busy and outside the allocator.  False: no census could be taken or stored. */
 bool survey_take(struct thread *thread, enum hmk_census_kind kind, const char *label, struct survey_result *result);
+/* In a forked child, so that nothing moves under the scan; where that cannot be, an ordinary one. */
+bool survey_take_exact(struct thread *thread, enum hmk_census_kind kind, const char *label, struct survey_result *result);
 /* After every sample of the timeline, outside the allocator: takes one at a new peak of RSS and after a large fall, for 1 % of the run time at most. */
 void survey_watch(void);
 void survey_after_fork(void);

@@ -50,7 +50,7 @@ static void tear_down(void *state)
  * child the state is made anew before anything is served. */
 static void before_fork(void)
 {
-    struct thread *thread = *thread_gate == 1 ? thread_current() : NULL;
+    struct thread *thread = *thread_gate != THREAD_GATE_SHUT ? thread_current() : NULL;
     if (thread != NULL)
         thread->no_serve++;
 }
@@ -286,6 +286,16 @@ static bool settle_child(uint32_t *gate)
     return __atomic_load_n(&thread_gate, __ATOMIC_ACQUIRE) == gate && __atomic_load_n(gate, __ATOMIC_ACQUIRE) == 1;
 }
 
+/* The longest hold is a fork of a very large process.  Nobody who holds the others can end without ending all. */
+#define HELD_ROUNDS 1000000u
+#define HELD_NAP_US 30u
+
+static void await_gate(const uint32_t *gate)
+{
+    for (unsigned round = 0; round < HELD_ROUNDS && *(const volatile uint32_t *)gate == THREAD_GATE_HELD; round++)
+        sys_nap(HELD_NAP_US);
+}
+
 /* In a hook, or in own work, that has not come to its end. */
 static bool is_inside(const struct thread *thread, uintptr_t frame)
 {
@@ -301,11 +311,12 @@ __attribute__((cold, noinline)) struct thread *thread_enter_slow(uintptr_t frame
     bool abandoned = thread != NULL && thread->busy != 0;
     if (abandoned && is_inside(thread, frame)) {
         /* In the child of a fork that a handler made within a hook the gate is wiped: it settles at its next event. */
-        if (thread->busy != THREAD_OWN_WORK && *gate == 1)
+        if (thread->busy != THREAD_OWN_WORK && *gate != THREAD_GATE_SHUT)
             __atomic_add_fetch(&recording_live->lost_reentrant, 1, __ATOMIC_RELAXED);
         return NULL;
     }
-    if (*gate != 1 && !settle_child(gate))
+    await_gate(gate);
+    if (*gate == THREAD_GATE_SHUT && !settle_child(gate))
         return NULL;
     thread = thread_current();
     if (thread == NULL)
@@ -317,9 +328,57 @@ __attribute__((cold, noinline)) struct thread *thread_enter_slow(uintptr_t frame
         __atomic_add_fetch(&recording_live->abandoned_events, 1, __ATOMIC_RELAXED);
     }
     thread->busy_return = returns_to;
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    thread->busy = frame;
+    for (unsigned attempt = 0; attempt < 3; attempt++) {
+        await_gate(gate);
+        __atomic_signal_fence(__ATOMIC_SEQ_CST);
+        thread->busy = frame;
+        __atomic_signal_fence(__ATOMIC_SEQ_CST);
+        if (*(volatile uint32_t *)gate != THREAD_GATE_HELD)
+            break;
+        if (attempt < 2)
+            thread->busy = 0;
+    }
     return thread;
+}
+
+/* ---- holding the others ------------------------------------------------------------------------- */
+
+#define LEAVE_ROUNDS 1000u
+#define LEAVE_NAP_US 50u
+
+struct leaving {
+    const struct thread *self;
+    uint32_t inside;
+    bool sure;              /* asks the kernel whether a thread that seems to be inside lives */
+};
+
+static void count_inside(struct thread *thread, void *context)
+{
+    struct leaving *leaving = context;
+    bool inside = __atomic_load_n(&thread->busy, __ATOMIC_ACQUIRE) != 0 || HMK_GET(thread->passing) != 0;
+    if (thread != leaving->self && inside && !(leaving->sure && is_gone(thread)))
+        leaving->inside++;
+}
+
+uint32_t thread_hold_others(const struct thread *self)
+{
+    struct leaving leaving = { .self = self };
+    __atomic_store_n(thread_gate, THREAD_GATE_HELD, __ATOMIC_SEQ_CST);
+    sys_barrier();          /* a thread that saw the gate open has been seen to be busy from here on */
+    for (unsigned round = 0; round < LEAVE_ROUNDS; round++) {
+        leaving.inside = 0;
+        leaving.sure = round % 64 == 63 || round + 1 == LEAVE_ROUNDS;
+        thread_each(count_inside, &leaving);
+        if (leaving.inside == 0)
+            break;
+        sys_nap(LEAVE_NAP_US);
+    }
+    return leaving.inside;
+}
+
+void thread_let_go(void)
+{
+    __atomic_store_n(thread_gate, THREAD_GATE_OPEN, __ATOMIC_RELEASE);
 }
 
 __attribute__((cold, noinline)) void thread_leave_slow(struct thread *thread)

@@ -40,6 +40,12 @@ struct thread_deferred {
     uint64_t weight_count, weight_bytes;
 };
 
+enum thread_gate_state {
+    THREAD_GATE_SHUT = 0,               /* off, or a forked child that has not settled yet */
+    THREAD_GATE_OPEN = 1,
+    THREAD_GATE_HELD = 2                /* this process's own, but who comes to the door waits there: thread_hold_others */
+};
+
 #define THREAD_OWN_WORK 1u              /* for busy: own work, which nobody leaves; hooks within it are not the host's */
 
 struct thread {
@@ -73,7 +79,7 @@ struct thread {
 #define THREAD_SCRATCH_MERGE (64u * 1024)   /* offset of the part for merging Python and native frames */
 
 extern _Thread_local struct thread *thread_self __attribute__((tls_model("initial-exec")));
-extern uint32_t *thread_gate;           /* 1: record; 0: off, or a forked child that has not settled yet */
+extern uint32_t *thread_gate;           /* enum thread_gate_state */
 
 struct thread *thread_enter_slow(uintptr_t frame, uint64_t returns_to);
 void thread_leave_slow(struct thread *thread);
@@ -114,6 +120,11 @@ bool thread_init(void);                 /* once, before the gate opens */
 void thread_guard_forks(void);           /* nothing is served inside libc's fork from now on; takes a lock of libc's */
 void thread_open_gate(void);
 void thread_shut_gate(void);
+/* Lets no other thread into a hook until thread_let_go, and waits, not for long, until those that are in one have left it: the
+ * heap, the block map and the counters then stand still.  Returns the number of threads that did not leave.  The caller is
+ * busy with THREAD_OWN_WORK and has all signals blocked. */
+uint32_t thread_hold_others(const struct thread *self);
+void thread_let_go(void);
 /* In the child of a fork: drops all slots but makes the calling thread's anew.  The new recording is open. */
 void thread_after_fork(void);
 /* The calling thread's state without the gate and the guard (start, exit, control); NULL: none could be made. */

@@ -587,6 +587,17 @@ static void doubt_age(struct strbuf *text, const struct report *report, const st
         strbuf_printf(text, "; heapmark snapshot %" PRIu32 " takes one now", report->profile->process.pid);
 }
 
+static void doubt_moving(struct strbuf *out, const struct report *report, const struct sites_view *view, bool *any)
+{
+    struct strbuf text = STRBUF_INIT;
+    strbuf_put(&text, "the heap was changing while the census was taken: its parts are of different instants");
+    if (report->life == REPORT_RUNNING)
+        strbuf_printf(&text, "; heapmark snapshot --exact %" PRIu32 " takes one of a single instant",
+                      report->profile->process.pid);
+    doubt(out, view, any, text.text);
+    strbuf_free(&text);
+}
+
 static void doubt_ledger(struct strbuf *out, const struct report *report, const struct sites_view *view, bool *any)
 {
     const struct ledger *ledger = ledgers_newest(report->ledgers);
@@ -602,7 +613,7 @@ static void doubt_ledger(struct strbuf *out, const struct report *report, const 
         doubt(out, view, any, text.text);
     }
     if (ledger->moving)
-        doubt(out, view, any, "the heap was changing while the census was taken: its parts are of different instants");
+        doubt_moving(out, report, view, any);
     if (!ledger->closed)
         doubt(out, view, any, "a check of the census did not close: its numbers on held memory are not certain");
     if (ledger->sampled)

@@ -321,6 +321,7 @@ static void put_ledger(struct json *json, const struct ledger *ledger)
     json_seconds(json, "at", ledger->time_ns);
     json_seconds(json, "took", ledger->cost_ns);
     json_bool(json, "walked", ledger->walked);
+    json_bool(json, "exact", ledger->exact);
     json_bool(json, "moving", ledger->moving);
     json_bool(json, "closed", ledger->closed);
     json_bool(json, "chunks_unknown", ledger->chunks_unknown);
