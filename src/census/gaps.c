@@ -63,12 +63,19 @@ static bool is_size(uint64_t bytes)
     return bytes >= CHUNK_LEAST && bytes % 16 == 0;
 }
 
+/* Where glibc went on in another heap it left two chunk headers at the end, or, when there was room for no more than
+ * these, a chunk of 32 bytes over the first and a second of size 0. */
+static bool is_fence(uint64_t bytes, uintptr_t chunk, uintptr_t to)
+{
+    return bytes == FENCE_BYTES || (bytes == 0 && to - chunk == FENCE_BYTES);
+}
+
 /* Whether a chain of chunks leads from `chunk` exactly to `to`. */
 static bool leads_to(struct gaps *gaps, uintptr_t chunk, uintptr_t to)
 {
     while (chunk < to) {
         uint64_t bytes = size_word(gaps, chunk) & ~(uint64_t)FLAGS;
-        if (bytes == FENCE_BYTES && to == gaps->extent->end)
+        if (to == gaps->extent->end && is_fence(bytes, chunk, to))
             return to - chunk <= 2 * FENCE_BYTES;
         if (!is_size(bytes) || bytes > to - chunk)
             return false;
@@ -168,7 +175,7 @@ static bool by_chunks(struct gaps *gaps, const struct gap *gap)
     struct gap wall = { .to = 0 };
     while (chunk < gap->to) {
         uint64_t bytes = size_word(gaps, chunk) & ~(uint64_t)FLAGS;
-        if (bytes == FENCE_BYTES || (gap->after == 0 && chunk + bytes == gap->to))
+        if (is_fence(bytes, chunk, gap->to) || (gap->after == 0 && chunk + bytes == gap->to))
             break;
         if (!is_size(bytes) || bytes > gap->to - chunk)
             return false;

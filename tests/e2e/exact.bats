@@ -68,6 +68,16 @@ unseen() {
     end
 }
 
+@test "heaps that were filled to the brim are walked, too" {
+    begin watcher brim
+    "$heapmark" snapshot "$target"
+    equal "ordinary" "exact=false moving=false closed=true walked=true" "$(ledgers | tail -n 1)"
+    "$heapmark" snapshot --exact "$target"
+    equal "exact" "exact=true moving=false closed=true walked=true" "$(ledgers | tail -n 1)"
+    (($(field arena_count) == 3 && $(field heap_count) >= 5))
+    end
+}
+
 @test "beside forks, visitors and trims, a hundred times" {
     begin target busy 4
     for ((i = 0; i < 100; i++)); do

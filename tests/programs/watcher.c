@@ -7,8 +7,8 @@
  *     handlers    calls of the functions that pthread_atfork registers
  *     held_open   pipes that still had a writer after the only one was closed
  *
- * usage: watcher tide [THREADS [BLOCKS]] | quiet | limited | sandboxed
- * quiet: one thread, memory of every kind; limited: can have no child; sandboxed: a filter kills for a fork.
+ * usage: watcher tide [THREADS [BLOCKS]] | quiet | brim | limited | sandboxed
+ * quiet: one thread, memory of every kind; brim: heaps of threads so full that the next ones begin; limited: can have no child; sandboxed: a filter kills for a fork.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -138,6 +138,32 @@ static void be_quiet(void)
     watch_input(NULL);
 }
 
+/* A heap of an arena is 64 MiB.  The smallest blocks leave no room for a free chunk at its end, and 16 bytes more or less,
+ * as the first block wants it. */
+static void *fill_to_the_brim(void *filled)
+{
+    static int first_bytes = 24;
+    void *block = malloc((size_t)__atomic_fetch_add(&first_bytes, 16, __ATOMIC_SEQ_CST));
+    for (uintptr_t heap = (uintptr_t)block >> 26; (uintptr_t)block >> 26 == heap; block = malloc(24))
+        touch(block, 1);
+    touch(block, 1);
+    if (pthread_barrier_wait(filled) == PTHREAD_BARRIER_SERIAL_THREAD)
+        say("ready", getpid());
+    watch_input(NULL);
+    return NULL;
+}
+
+static void be_full(void)
+{
+    pthread_t thread[2];
+    pthread_barrier_t filled;
+    pthread_barrier_init(&filled, NULL, 2);
+    for (int i = 0; i < 2; i++)
+        pthread_create(&thread[i], NULL, fill_to_the_brim, &filled);
+    for (int i = 0; i < 2; i++)
+        pthread_join(thread[i], NULL);
+}
+
 static int be_limited(void)
 {
     const struct rlimit none = { 0, 0 };
@@ -181,6 +207,8 @@ int main(int argc, char **argv)
         with_threads(argc > 2 ? atoi(argv[2]) : 4);
     else if (strcmp(mode, "quiet") == 0)
         be_quiet();
+    else if (strcmp(mode, "brim") == 0)
+        be_full();
     else if (strcmp(mode, "limited") == 0)
         return be_limited();
     else if (strcmp(mode, "sandboxed") == 0)
