@@ -5,6 +5,7 @@
 #include "analysis/ledger.h"
 #include "analysis/profile.h"
 #include "analysis/rank.h"
+#include "analysis/whatif.h"
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -102,7 +103,7 @@ static void judge_returnable(struct judge *judge)
     finding->then_trim = false;
     finding->step_bytes = ledger->forecast_bytes;
     if (ledger->forecast_bytes < bytes / 2 && ledger->would_map_bytes >= bytes / 2) {
-        finding->step = VERDICT_STEP_MMAP_THRESHOLD;
+        finding->step = VERDICT_STEP_THRESHOLDS;
         finding->step_bytes = ledger->would_map_bytes;
     }
 }
@@ -168,8 +169,11 @@ static void judge_stuck(struct judge *judge)
     if (!noticeable(judge, bytes))
         return;
     struct verdict_finding *finding = found(judge, many ? VERDICT_THREAD_ARENAS : VERDICT_TOP_STUCK, bytes);
-    finding->step = many ? VERDICT_STEP_ARENA_MAX : VERDICT_STEP_TRIM_THRESHOLD;
-    finding->step_bytes = many ? bytes - bytes / (judge->ledger->arena_count - 1) : bytes;
+    struct whatif thresholds = whatif_of(judge->profile, judge->ledger, WHATIF_THRESHOLDS);
+    bool raised = thresholds.bytes >= bytes / 2;
+    finding->step = raised ? VERDICT_STEP_THRESHOLDS : VERDICT_STEP_ARENA_MAX;
+    finding->then_trim = !raised;
+    finding->step_bytes = raised ? thresholds.bytes : bytes;
 }
 
 static void judge_caches(struct judge *judge)
@@ -406,7 +410,7 @@ const char *verdict_step_name(enum verdict_step step)
     static const char *const names[VERDICT_STEPS] = {
         [VERDICT_STEP_NONE] = "none", [VERDICT_STEP_SNAPSHOT] = "snapshot", [VERDICT_STEP_TRIM] = "trim", [VERDICT_STEP_FREE] = "free-blocks",
         [VERDICT_STEP_LIVE] = "look-at-live", [VERDICT_STEP_ARENA_MAX] = "set-arena-max",
-        [VERDICT_STEP_TRIM_THRESHOLD] = "set-trim-threshold", [VERDICT_STEP_MMAP_THRESHOLD] = "set-mmap-threshold",
+        [VERDICT_STEP_THRESHOLDS] = "set-thresholds",
         [VERDICT_STEP_TCACHE] = "disable-tcache", [VERDICT_STEP_SEPARATE] = "separate-lifetimes",
         [VERDICT_STEP_UNMAP] = "unmap", [VERDICT_STEP_LEVER] = "allocator-purge",
         [VERDICT_STEP_DROP] = "drop-objects", [VERDICT_STEP_PYTHONMALLOC] = "set-pythonmalloc",

@@ -45,9 +45,8 @@ enum verdict_step {
     VERDICT_STEP_TRIM,          /* malloc_trim(0) */
     VERDICT_STEP_FREE,          /* free the blocks of `site` (then trim) */
     VERDICT_STEP_LIVE,          /* look at who is live */
-    VERDICT_STEP_ARENA_MAX,     /* MALLOC_ARENA_MAX */
-    VERDICT_STEP_TRIM_THRESHOLD,
-    VERDICT_STEP_MMAP_THRESHOLD,
+    VERDICT_STEP_ARENA_MAX,     /* MALLOC_ARENA_MAX, then a trim */
+    VERDICT_STEP_THRESHOLDS,    /* MALLOC_MMAP_THRESHOLD_ */
     VERDICT_STEP_TCACHE,
     VERDICT_STEP_SEPARATE,      /* keep long-lived and short-lived blocks apart */
     VERDICT_STEP_UNMAP,         /* the mappings of `site` */

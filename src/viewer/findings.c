@@ -4,6 +4,7 @@
 #include "analysis/ledger.h"
 #include "analysis/profile.h"
 #include "analysis/verdict.h"
+#include "analysis/whatif.h"
 #include "base/strbuf.h"
 #include "viewer/arenas.h"
 #include "viewer/report.h"
@@ -198,16 +199,14 @@ void findings_step(struct strbuf *out, const struct report *report, const struct
         strbuf_put(out, "heapmark report --sort live shows who uses it");
         break;
     case VERDICT_STEP_ARENA_MAX:
-        strbuf_printf(out, "MALLOC_ARENA_MAX=2 in the environment (predicted: about %s less)", a);
+        strbuf_printf(out, "%s in the environment, and a trim (predicted: about %s less)",
+                      whatif_environment(WHATIF_ARENAS), a);
         break;
-    case VERDICT_STEP_TRIM_THRESHOLD:
-        strbuf_printf(out, "MALLOC_TRIM_THRESHOLD_=131072 in the environment (predicted: up to %s less)", a);
-        break;
-    case VERDICT_STEP_MMAP_THRESHOLD:
-        strbuf_printf(out, "MALLOC_MMAP_THRESHOLD_=131072 in the environment (predicted: %s less)", a);
+    case VERDICT_STEP_THRESHOLDS:
+        strbuf_printf(out, "%s in the environment (predicted: about %s less)", whatif_environment(WHATIF_THRESHOLDS), a);
         break;
     case VERDICT_STEP_TCACHE:
-        strbuf_put(out, "GLIBC_TUNABLES=glibc.malloc.tcache_count=0 in the environment");
+        strbuf_printf(out, "%s in the environment", whatif_environment(WHATIF_TCACHE));
         break;
     case VERDICT_STEP_SEPARATE:
         strbuf_put(out, "make long-lived blocks before or apart from short-lived ones; no trim reaches these");

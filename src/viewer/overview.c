@@ -5,6 +5,7 @@
 #include "analysis/ledger.h"
 #include "analysis/profile.h"
 #include "analysis/verdict.h"
+#include "analysis/whatif.h"
 #include "base/strbuf.h"
 #include "viewer/findings.h"
 #include "viewer/names.h"
@@ -497,6 +498,48 @@ void overview_pins(struct strbuf *out, const struct report *report, const struct
                       units_counted(a, (int64_t)(ledger->pin_count - shown), "more set"));
         style_end(out, options->color, STYLE_FAINT);
         strbuf_char(out, '\n');
+    }
+}
+
+/* ---- settings ----------------------------------------------------------------------------------- */
+
+static const char *whatif_why(enum whatif_setting setting)
+{
+    switch (setting) {
+    case WHATIF_THRESHOLDS:
+        return "blocks of 128 KiB and more get a mapping each, and tops above that go back: freeing a large block no longer "
+               "raises both limits";
+    case WHATIF_ARENAS:
+        return "one heap in place of many, whose tops no trim reaches; threads wait for each other instead";
+    case WHATIF_TCACHE:
+        return "no freed block is cached, so none keeps the top from being trimmed; malloc and free become slower";
+    case WHATIF_SETTINGS:
+        break;
+    }
+    return "";
+}
+
+void overview_settings(struct strbuf *out, const struct report *report, const struct sites_view *view)
+{
+    static const char *const bounds[] = { [WHATIF_ABOUT] = "about", [WHATIF_AT_LEAST] = "at least",
+                                          [WHATIF_UP_TO] = "up to", [WHATIF_AFTER_TRIM] = "about" };
+    const struct ledger *ledger = ledgers_newest(report->ledgers);
+    struct whatifs settings = ledger ? whatifs_find(report->profile, ledger) : (struct whatifs){ .count = 0 };
+    char a[UNITS_BYTES];
+
+    if (settings.count == 0)
+        return;
+    put_title(out, view, "What settings in the environment would change");
+    for (size_t i = 0; i < settings.count; i++) {
+        const struct whatif *whatif = &settings.at[i];
+        strbuf_printf(out, "%9s %11s less  ", bounds[whatif->bound], units_size(a, (int64_t)whatif->bytes));
+        style_put(out, view->options->color, STYLE_STRONG, whatif_environment(whatif->setting));
+        if (whatif->bound == WHATIF_AFTER_TRIM)
+            strbuf_put(out, ", after a trim");
+        strbuf_char(out, '\n');
+        style_begin(out, view->options->color, STYLE_FAINT);
+        put_wrapped(out, "                            ", whatif_why(whatif->setting), view->options->width);
+        style_end(out, view->options->color, STYLE_FAINT);
     }
 }
 

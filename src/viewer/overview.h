@@ -19,6 +19,7 @@ void overview_held(struct strbuf *out, const struct report *report, const struct
 /* The allocator's arenas, when there are several and they hold something. */
 void overview_arenas(struct strbuf *out, const struct report *report, const struct sites_view *view);
 /* What stands in the way of freed memory. */
+void overview_settings(struct strbuf *out, const struct report *report, const struct sites_view *view);
 void overview_pins(struct strbuf *out, const struct report *report, const struct sites_view *view);
 /* Phases, marks and trims. */
 void overview_history(struct strbuf *out, const struct report *report, const struct sites_view *view);

@@ -10,6 +10,7 @@
 #include "analysis/ledger.h"
 #include "analysis/profile.h"
 #include "analysis/verdict.h"
+#include "analysis/whatif.h"
 #include "base/array.h"
 #include "base/strbuf.h"
 #include "base/xalloc.h"
@@ -313,7 +314,24 @@ static void put_python(struct json *json, const struct ledger *ledger)
     json_close(json, '}');
 }
 
-static void put_ledger(struct json *json, const struct ledger *ledger)
+static void put_settings(struct json *json, const struct profile *profile, const struct ledger *ledger)
+{
+    static const char *const bounds[] = { [WHATIF_ABOUT] = "about", [WHATIF_AT_LEAST] = "at-least", [WHATIF_UP_TO] = "up-to",
+                                          [WHATIF_AFTER_TRIM] = "after-trim" };
+    struct whatifs settings = whatifs_find(profile, ledger);
+    json_open(json, "what_if", '[');
+    for (size_t i = 0; i < settings.count; i++) {
+        json_open_line(json, NULL, '{');
+        json_string(json, "setting", whatif_name(settings.at[i].setting));
+        json_string(json, "environment", whatif_environment(settings.at[i].setting));
+        json_string(json, "bound", bounds[settings.at[i].bound]);
+        json_uint(json, "bytes", settings.at[i].bytes);
+        json_close(json, '}');
+    }
+    json_close(json, ']');
+}
+
+static void put_ledger(struct json *json, const struct profile *profile, const struct ledger *ledger)
 {
     json_open(json, NULL, '{');
     json_string(json, "kind", ledger_kind_name(ledger->kind));
@@ -359,6 +377,7 @@ static void put_ledger(struct json *json, const struct ledger *ledger)
         json_int(json, NULL, ledger->identity[i]);
     json_close(json, ']');
     put_pins(json, ledger);
+    put_settings(json, profile, ledger);
     if (ledger->python.arena_count > 0)
         put_python(json, ledger);
     json_close(json, '}');
@@ -647,7 +666,7 @@ void report_json(const struct report *report, const struct report_options *optio
         json_null(json, "current_ledger");
     json_open(json, "ledgers", '[');
     for (size_t i = 0; i < report->ledgers->count; i++)
-        put_ledger(json, &report->ledgers->at[i]);
+        put_ledger(json, report->profile, &report->ledgers->at[i]);
     json_close(json, ']');
     put_history(&writer);
     put_sizes(&writer);

@@ -172,6 +172,7 @@ void report_text(const struct report *report, const struct report_options *optio
         overview_ledger(&out, report, &view);
         overview_arenas(&out, report, &view);
         overview_pins(&out, report, &view);
+        overview_settings(&out, report, &view);
         arenas_section(&out, report, &view);
     }
     size_t before = out.length;

@@ -397,8 +397,9 @@ START_TEST(held_memory_is_judged_by_its_cause)
         { HMK_CAUSE_RETURNABLE, 1, VERDICT_RETURNABLE, VERDICT_STEP_TRIM },
         { HMK_CAUSE_TOP, 1, VERDICT_TOP_KEPT, VERDICT_STEP_TRIM },
         { HMK_CAUSE_PARTIAL, 1, VERDICT_FRAGMENTATION, VERDICT_STEP_SEPARATE },
-        { HMK_CAUSE_STUCK_TOP, 2, VERDICT_TOP_STUCK, VERDICT_STEP_TRIM_THRESHOLD },
-        { HMK_CAUSE_STUCK_TOP, 9, VERDICT_THREAD_ARENAS, VERDICT_STEP_ARENA_MAX },
+        { HMK_CAUSE_STUCK_TOP, 2, VERDICT_TOP_STUCK, VERDICT_STEP_THRESHOLDS },
+        { HMK_CAUSE_STUCK_TOP, 9, VERDICT_THREAD_ARENAS, VERDICT_STEP_THRESHOLDS },
+        { HMK_CAUSE_STUCK_TOP, 1300, VERDICT_THREAD_ARENAS, VERDICT_STEP_ARENA_MAX },
         { HMK_CAUSE_CACHED, 1, VERDICT_CACHED, VERDICT_STEP_TCACHE },
         { HMK_CAUSE_ARENA, 1, VERDICT_ARENAS_HELD, VERDICT_STEP_DROP },
         { HMK_CAUSE_FOREIGN, 1, VERDICT_OTHER_ALLOCATOR, VERDICT_STEP_LEVER },
@@ -409,6 +410,9 @@ START_TEST(held_memory_is_judged_by_its_cause)
         census.held_bytes[cases[i].cause] = (uint64_t)MIB(150);
         census.live_bytes = (uint64_t)MIB(20);
         census.arena_count = cases[i].arenas;
+        /* The last place stands for all that have none. */
+        census.arena[cases[i].arenas < HMK_CENSUS_ARENAS ? cases[i].arenas - 1 : HMK_CENSUS_ARENAS - 1].stuck_bytes =
+            census.held_bytes[HMK_CAUSE_STUCK_TOP];
         census.forecast_walk_bytes = (uint64_t)MIB(150);
         ck_assert_int_eq(judged(&s, &census), cases[i].kind);
         ck_assert_int_eq(verdict.finding[0].step, cases[i].step);
