@@ -57,6 +57,7 @@ static void describe_process(struct profile *profile)
         .tool_version = header->tool_version,
         .pid = header->pid, .ppid = header->ppid, .root_pid = header->root_pid,
         .forked = (header->flags & HMK_FLAG_FORKED) != 0,
+        .free_sites = (header->flags & HMK_FLAG_FREE_SITES) != 0,
         .sample_bytes = header->flags & HMK_FLAG_SAMPLED ? header->sample_bytes : 0,
         .sampled_from_ns = live->sampled_from_ns ? since_start(file, live->sampled_from_ns) : 0,
         .has_errors = (header->flags & HMK_FLAG_SAMPLED) != 0 && header->minor >= 1,
@@ -146,6 +147,14 @@ static uint64_t cell_pages(const struct read_file *file)
     return pages < indexes ? pages : indexes;
 }
 
+static void add_thread(struct profile_site *site, const struct read_file *file, uint32_t slot)
+{
+    if (slot >= read_count(file, HMK_THREADS))
+        return;
+    site->threads += read_thread(file, slot)->served;
+    site->thread = slot;
+}
+
 static void add_cells(struct profile *profile, bool rising)
 {
     const struct read_file *file = profile->file;
@@ -154,9 +163,12 @@ static void add_cells(struct profile *profile, bool rising)
     for (uint64_t page = 0; page < cell_pages(file); page++) {
         const struct hmk_cell_page *cells = read_cell_page(file, page);
         size_t first_site = read_cell_index(file, page)->first_site;
-        for (size_t i = 0; i < HMK_CELLS_PER_PAGE && first_site + i < profile->site_count; i++)
+        for (size_t i = 0; i < HMK_CELLS_PER_PAGE && first_site + i < profile->site_count; i++) {
             if (touched(&cells->cell[i]))
                 add_cell(&profile->sites[first_site + i], &cells->cell[i], heap, rising);
+            if (cells->cell[i].allocations != 0)
+                add_thread(&profile->sites[first_site + i], file, read_cell_index(file, page)->thread);
+        }
     }
 }
 
@@ -420,6 +432,14 @@ struct profile_code profile_code(const struct profile *profile, uint32_t number)
         .first_line = record->first_line, .version = record->version,
         .lines = lines, .line_bytes = lines ? record->line_bytes : 0,
     };
+}
+
+void profile_thread_name(const struct profile *profile, uint32_t thread, char name[PROFILE_THREAD_NAME])
+{
+    _Static_assert(sizeof ((struct hmk_thread *)0)->name == PROFILE_THREAD_NAME - 1, "all of it");
+    name[0] = name[PROFILE_THREAD_NAME - 1] = 0;
+    if (thread < read_count(profile->file, HMK_THREADS))
+        memcpy(name, read_thread(profile->file, thread)->name, PROFILE_THREAD_NAME - 1);
 }
 
 void profile_size_class(unsigned size_class, uint64_t *from, uint64_t *to)

@@ -35,6 +35,7 @@ struct profile_process {
     const char *command, *cwd, *host, *libc, *options, *unwinder, *tool_version;
     uint32_t pid, ppid, root_pid;
     bool forked;
+    bool free_sites;            /* held bytes are charged to the site that freed them */
     uint64_t sample_bytes;      /* 0: every allocation was recorded */
     uint64_t sampled_from_ns;   /* exact until then; 0: one mode throughout */
     bool has_errors;            /* sampled, and by a writer that stored the variances */
@@ -79,6 +80,8 @@ struct profile_site {
     uint64_t temporary;         /* blocks freed by the same thread before its next allocation */
     int64_t live_blocks, live_bytes;    /* negative in a forked child that freed its parent's blocks */
     int64_t slack_bytes;        /* usable - requested of live blocks */
+    uint32_t threads;           /* at most that many have allocated there */
+    uint32_t thread;            /* one of them, for profile_thread_name */
     int64_t peak_blocks, peak_bytes;    /* share of the heap's peak */
     int64_t own_peak_bytes;
     uint64_t own_peak_ns;
@@ -167,6 +170,10 @@ bool profile_frame(const struct profile *profile, uint32_t id, struct profile_fr
 /* The code object; number < code_count, as a frame's is. */
 struct profile_code profile_code(const struct profile *profile, uint32_t number);
 /* The smallest and the largest size of a class; the last class has no upper end (UINT64_MAX). */
+/* "": not known. */
+#define PROFILE_THREAD_NAME 17
+void profile_thread_name(const struct profile *profile, uint32_t thread, char name[PROFILE_THREAD_NAME]);
+
 void profile_size_class(unsigned size_class, uint64_t *from, uint64_t *to);
 /* What stands for a stack that a site has not: "(before heapmark was ready)"; NULL for a site with a stack. */
 const char *profile_site_meaning(const struct profile_site *site);

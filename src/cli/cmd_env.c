@@ -13,7 +13,7 @@ static const char help[] =
     "  --systemd             for a drop-in of a unit\n"
     "  --k8s                 for a pod\n"
     "  -o, --output PATTERN  where recordings go; see heapmark run --help\n"
-    "  --depth N, --sample BYTES, --children no|fork|all, --option KEY=VALUE   as for run\n"
+    "  --depth N, --sample BYTES, --children no|fork|all, --free-sites, --option KEY=VALUE   as for run\n"
     "  --help\n\n"
     "Example: (eval \"$(heapmark env)\"; exec ./server)\n"
     "Exit status: 0 fine, 2 not.\n";

@@ -28,6 +28,7 @@ static const char help[] =
     "  --depth N             frames kept of a stack\n"
     "  --sample BYTES        record one allocation in about BYTES (512K); default: all of them\n"
     "  --children no|fork|all  which child processes are recorded too; default all\n"
+    "  --free-sites          tell who freed what is still held, in place of who had allocated it\n"
     "  --option KEY=VALUE    any setting of heapmark-options(7)\n"
     "  --trim on-drop|every:S  make the program give freed memory back: when much of it is held and quiet, or\n"
     "                        every S seconds; default off\n"

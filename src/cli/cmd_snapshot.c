@@ -39,10 +39,13 @@ static void print_json(const struct asking *asking, const struct ledger *ledger)
 static void print_text(const struct asking *asking, const struct ledger *ledger)
 {
     char a[UNITS_BYTES], b[UNITS_BYTES], c[UNITS_BYTES], d[UNITS_BYTES];
-    printf("%s, process %d: RSS %s, of it %s freed but still held; malloc_trim(0) would return %s (the %sledger took %s)\n",
-           asking_program(asking), (int)asking->live.pid, units_size(a, (int64_t)ledger->rss_bytes),
-           units_size(b, ledger->held_bytes), units_size(c, (int64_t)ledger->forecast_bytes),
-           ledger->exact ? "exact " : "", units_duration(d, ledger->cost_ns));
+    printf("%s, process %d: RSS %s, of it %s freed but still held; ", asking_program(asking), (int)asking->live.pid,
+           units_size(a, (int64_t)ledger->rss_bytes), units_size(b, ledger->held_bytes));
+    if (ledger->chunks_unknown)
+        printf("not by glibc's malloc, so malloc_trim(0) cannot return it");
+    else
+        printf("malloc_trim(0) would return %s", units_size(c, (int64_t)ledger->forecast_bytes));
+    printf(" (the %sledger took %s)\n", ledger->exact ? "exact " : "", units_duration(d, ledger->cost_ns));
     printf("recording: %s\n", asking->live.path);
 }
 

@@ -52,7 +52,7 @@ static bool is_forecast(const uint64_t *answer, const struct ledger *ledger)
 
 /* ---- for people --------------------------------------------------------------------------------- */
 
-#define ROW "  %-22s %11s"
+#define ROW "  %-20s %11s"
 
 static void print_forecast(const char *label, const uint64_t *answer, bool known)
 {

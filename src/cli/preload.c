@@ -182,11 +182,11 @@ bool preload_find(struct preload *preload, const struct preload_request *request
 
 bool preload_take_option(struct preload_request *request, int option, const char *value)
 {
-    static const char *const keys[] = { "depth", "sample", "children", NULL };
+    static const char *const keys[] = { "depth", "sample", "children", "free_sites", NULL };
     if (option == PRELOAD_OUTPUT)
         request->pattern = value;
     else if (option >= PRELOAD_DEPTH && option <= PRELOAD_SETTING)
-        array_push(&request->settings, (struct preload_setting){ keys[option - PRELOAD_DEPTH], value });
+        array_push(&request->settings, (struct preload_setting){ keys[option - PRELOAD_DEPTH], value ? value : "1" });
     else
         return false;
     return true;

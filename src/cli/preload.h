@@ -24,13 +24,14 @@ struct preload_request {
     ARRAY_OF(struct preload_setting) settings;
 };
 
-enum { PRELOAD_OUTPUT = 'o', PRELOAD_DEPTH = 256, PRELOAD_SAMPLE, PRELOAD_CHILDREN, PRELOAD_SETTING,
+enum { PRELOAD_OUTPUT = 'o', PRELOAD_DEPTH = 256, PRELOAD_SAMPLE, PRELOAD_CHILDREN, PRELOAD_FREE_SITES, PRELOAD_SETTING,
        PRELOAD_OPTIONS_END };
 #define PRELOAD_LONG_OPTIONS                                        \
     { "output", required_argument, NULL, PRELOAD_OUTPUT },          \
     { "depth", required_argument, NULL, PRELOAD_DEPTH },            \
     { "sample", required_argument, NULL, PRELOAD_SAMPLE },          \
     { "children", required_argument, NULL, PRELOAD_CHILDREN },      \
+    { "free-sites", no_argument, NULL, PRELOAD_FREE_SITES },        \
     { "option", required_argument, NULL, PRELOAD_SETTING }
 
 /* False: `option` is none of the shared ones. */

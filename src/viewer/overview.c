@@ -287,7 +287,7 @@ static void put_earlier(struct strbuf *out, const struct report *report, const s
     if (!ledger)
         return;
     size_t row = largest_held(ledger);
-    strbuf_printf(&text, "%s in, %s: %s of %s were held, mostly %s: %s; a trim would have returned %s%s",
+    strbuf_printf(&text, "%s in, %s: %s of %s were held, mostly %s (%s); a trim would have returned %s%s",
                   units_duration(a, ledger->time_ns), ledger_moment(ledger->kind), units_size(b, ledger->held_bytes),
                   units_size(c, (int64_t)ledger->rss_bytes), ledger_rows[row].label + strlen("held, "),
                   ledger_rows[row].remark, ledger->walked ? "" : "up to ",
@@ -438,6 +438,25 @@ static const char *pin_note(const struct ledger_pin *pin)
                                : "top of the heap; when freed, still needs a trim";
 }
 
+/* Of the blocks only their site is known: when its first one was made, and by whom.  "; made 1.2 s in by thread worker" */
+static void put_maker(struct strbuf *out, const struct profile *profile, const struct ledger_pin *pin)
+{
+    const struct profile_site *site = &profile->sites[pin->site];
+    char when[UNITS_BYTES], name[PROFILE_THREAD_NAME];
+    if (site->first_ns > 0)
+        strbuf_printf(out, "; made %s%s in", site->allocations == 1 ? "" : "not before ",
+                      units_duration(when, site->first_ns));
+    else
+        strbuf_put(out, site->allocations == 1 ? "; made at the start" : "; made since the start");
+    if (profile->process.thread_count < 2 || site->threads == 0)
+        return;
+    profile_thread_name(profile, site->thread, name);
+    if (site->threads == 1 && *name)
+        strbuf_printf(out, " by thread %s", name);
+    else if (site->threads > 1)
+        strbuf_printf(out, " by up to %" PRIu32 " threads", site->threads);
+}
+
 static uint64_t largest_gain(const struct ledger *ledger)
 {
     uint64_t largest = 0;
@@ -461,6 +480,7 @@ static void put_pin(struct strbuf *out, const struct sites_view *view, const str
     strbuf_char(out, '\n');
     strbuf_printf(&note, "%s%s; %s", units_size(a, (int64_t)pin->bytes), pin->blocks == 1 ? "" : " in all",
                   pin_note(pin));
+    put_maker(&note, view->profile, pin);
     if (pin->arena != 0)
         strbuf_printf(&note, " (arena %" PRIu32 ")", pin->arena);
     style_begin(out, options->color, STYLE_FAINT);
@@ -730,6 +750,9 @@ void overview_doubts(struct strbuf *out, const struct report *report, const stru
                       units_size(a, (int64_t)report->profile->heap.error_bytes));
         doubt(out, view, &any, text.text);
     }
+    if (process->forked)
+        doubt(out, view, &any, "a child of fork: pages that it still shares with its parent count in the RSS of both, and "
+              "returning them frees nothing");
     if (report->profile->heap.inherited_blocks) {
         strbuf_clear(&text);
         strbuf_printf(&text, "%s of %s inherited from the parent at the fork, not counted here",

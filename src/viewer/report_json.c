@@ -43,6 +43,7 @@ static void put_process(struct writer *writer)
     json_uint(json, "ppid", process->ppid);
     json_uint(json, "root_pid", process->root_pid);
     json_bool(json, "forked", process->forked);
+    json_bool(json, "free_sites", process->free_sites);
     json_string(json, "exe", process->exe);
     json_string(json, "command", process->command);
     json_string(json, "cwd", process->cwd);
@@ -222,7 +223,17 @@ static const char *ledger_kind_name(enum ledger_kind kind)
     return names[kind];
 }
 
-static void put_pins(struct json *json, const struct ledger *ledger)
+/* When the first block of the pin's site was made, and by whom. */
+static void put_maker(struct json *json, const struct profile *profile, const struct profile_site *site)
+{
+    char name[PROFILE_THREAD_NAME];
+    profile_thread_name(profile, site->thread, name);
+    json_seconds(json, "not_before", site->first_ns);
+    json_uint(json, "threads", site->threads);
+    json_string(json, "thread", site->threads == 1 ? name : "");
+}
+
+static void put_pins(struct json *json, const struct profile *profile, const struct ledger *ledger)
 {
     static const char *const kinds[] = {
         [LEDGER_PIN_TOP] = "top", [LEDGER_PIN_TOP_CACHED] = "top-cached", [LEDGER_PIN_PAGES] = "pages",
@@ -242,6 +253,7 @@ static void put_pins(struct json *json, const struct ledger *ledger)
         json_bool(json, "returnable", pin->returnable);
         json_address(json, "address", pin->address);
         json_uint(json, "largest_bytes", pin->largest_bytes);
+        put_maker(json, profile, &profile->sites[pin->site]);
         json_close(json, '}');
     }
     json_close(json, ']');
@@ -376,7 +388,7 @@ static void put_ledger(struct json *json, const struct profile *profile, const s
     for (size_t i = 0; i < sizeof ledger->identity / sizeof *ledger->identity; i++)
         json_int(json, NULL, ledger->identity[i]);
     json_close(json, ']');
-    put_pins(json, ledger);
+    put_pins(json, profile, ledger);
     put_settings(json, profile, ledger);
     if (ledger->python.arena_count > 0)
         put_python(json, ledger);

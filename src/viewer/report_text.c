@@ -73,7 +73,9 @@ static void put_title(struct strbuf *title, const struct report *report, enum ra
         strbuf_put(title, "Sites by their own peak, each at its own moment");
         break;
     case RANK_HELD:
-        strbuf_printf(title, "Held, by whose freed blocks were there last: %s%s",
+        strbuf_printf(title, "Held, by %s: %s%s",
+                      profile->process.free_sites ? "who freed the blocks that were there last"
+                                                  : "whose freed blocks were there last",
                       units_size(a, (int64_t)heap->held_bytes), report->current ? "" : " at the last census");
         break;
     case RANK_TOTAL:

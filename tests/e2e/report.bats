@@ -45,6 +45,29 @@ adds_up() {
     grep -q 'make_pin' r.txt
 }
 
+@test "the blocks in the way have an age, a thread and an arena" {
+    held pins
+    equal threads 1 "$(json '.ledgers[.current_ledger].pins[0].threads')"
+    equal thread held "$(json '.ledgers[.current_ledger].pins[0].thread')"
+    equal arena 0 "$(json '.ledgers[.current_ledger].pins[0].arena')"
+    jq -e '.ledgers[.current_ledger] | .pins[0].not_before < .at' r.json
+    grep -qE 'made (not before .* in|since the start)' r.txt
+}
+
+@test "with --free-sites held memory is charged to who freed it" {
+    need jq
+    held below
+    [[ $(json '[.sites[] | select(.held_bytes > 50000000)][0].where') == *make_buffer* ]]
+    rm "$(recording held)"
+    "$heapmark" run -q --free-sites -- "$programs/held" below
+    "$heapmark" report --json "$(recording held)" >r.json
+    adds_up
+    equal sites 1 "$(json '[.sites[] | select(.held_bytes > 50000000)] | length')"
+    [[ $(json '[.sites[] | select(.held_bytes > 50000000)][0].where') == below* ]]
+    "$heapmark" report --sort held "$(recording held)" >r.txt
+    grep -q 'Held, by who freed the blocks that were there last' r.txt
+}
+
 @test "a comb of live blocks is fragmentation, and no trim is promised" {
     held comb
     adds_up
