@@ -350,12 +350,13 @@ struct leaving {
     const struct thread *self;
     uint32_t inside;
     bool sure;              /* asks the kernel whether a thread that seems to be inside lives */
+    bool all;               /* anyone may be inside */
 };
 
 static void count_inside(struct thread *thread, void *context)
 {
     struct leaving *leaving = context;
-    bool inside = __atomic_load_n(&thread->busy, __ATOMIC_ACQUIRE) != 0 || HMK_GET(thread->passing) != 0;
+    bool inside = leaving->all || __atomic_load_n(&thread->busy, __ATOMIC_ACQUIRE) != 0;
     if (thread != leaving->self && inside && !(leaving->sure && is_gone(thread)))
         leaving->inside++;
 }
@@ -372,6 +373,10 @@ uint32_t thread_hold_others(const struct thread *self)
         if (leaving.inside == 0)
             break;
         sys_nap(LEAVE_NAP_US);
+    }
+    if (sampling_interval != 0) {       /* calls that are passed over do not come to the door */
+        leaving = (struct leaving){ .self = self, .sure = true, .all = true };
+        thread_each(count_inside, &leaving);
     }
     return leaving.inside;
 }

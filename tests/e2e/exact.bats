@@ -91,6 +91,16 @@ unseen() {
     (($(truth forks) > 10))
 }
 
+@test "sampled mode: calls that are passed over cannot be held, and that is said" {
+    HEAPMARK_OPTIONS=sample=512K begin target busy 4
+    for ((i = 0; i < 20; i++)); do
+        "$heapmark" snapshot --exact "$target" >said 2>why
+        grep -q 'of the threads of process .* did not leave the allocator in time' why
+    done
+    end
+    equal "children with a wrong status" 0 "$(truth wrong)"
+}
+
 @test "CPython's arenas and their objects are told from a child, too" {
     python_has
     rm -f input
