@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* ---- text ---------------------------------------------------------------------------------------- */
@@ -410,6 +411,50 @@ START_TEST(sys_blocks_signals_but_faults)
 }
 END_TEST
 
+static int *shared;
+
+static void on_fault(int number)
+{
+    shared[3] = number;
+    _exit(0);
+}
+
+/* Written, shared and private memory; a fault that the host handles; a child that does not end. */
+START_TEST(sys_forks_unseen)
+{
+    static volatile int private;
+    int status;
+    shared = sys_map_shared((size_t)sysconf(_SC_PAGESIZE));
+    ck_assert_ptr_nonnull(shared);
+    signal(SIGCHLD, note_signal);
+    signal(SIGILL, on_fault);
+    signal(SIGTRAP, on_fault);
+    signals_seen = 0;
+    for (int way = 0; way < 3; way++) {
+        int child = sys_fork_apart();
+        if (child == 0) {
+            sys_live_apart("unseen");
+            private = shared[way] = way + 1;
+            if (way == 1)
+                __builtin_trap();
+            while (way == 2)
+                sys_nap(1000);
+            sys_exit_group(0);
+        }
+        ck_assert_int_gt(child, 0);
+        ck_assert_int_eq(waitpid(-1, &status, WNOHANG), -1);
+        ck_assert_int_eq(errno, ECHILD);
+        sys_await_child(child, way == 2 ? 50000000 : 10000000000);
+        ck_assert_int_eq(kill(child, 0), -1);
+        ck_assert_int_eq(shared[way], way + 1);
+    }
+    ck_assert_int_eq(private, 0);
+    ck_assert_int_eq(signals_seen, 0);
+    ck_assert_int_eq(shared[3], 0);
+    sys_unmap(shared, (size_t)sysconf(_SC_PAGESIZE));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("freestanding");
@@ -434,6 +479,7 @@ int main(void)
     tcase_add_test(sys, sys_allocate_spares_the_host_sigxfsz);
     tcase_add_test(sys, sys_reads_files_and_memory);
     tcase_add_test(sys, sys_blocks_signals_but_faults);
+    tcase_add_test(sys, sys_forks_unseen);
     tcase_add_test(sys, on_stack_goes_and_comes_back);
     suite_add_tcase(suite, sys);
     SRunner *runner = srunner_create(suite);
