@@ -85,9 +85,12 @@ struct whatif whatif_of(const struct profile *profile, const struct ledger *ledg
     return none;
 }
 
-static int by_bytes(const void *a, const void *b)
+static int what_helps_most(const void *a, const void *b)
 {
     const struct whatif *x = a, *y = b;
+    int x_late = x->bound == WHATIF_AFTER_TRIM, y_late = y->bound == WHATIF_AFTER_TRIM;
+    if (x_late != y_late)
+        return x_late - y_late;
     if (x->bytes != y->bytes)
         return x->bytes > y->bytes ? -1 : 1;
     return (int)x->setting - (int)y->setting;
@@ -101,7 +104,7 @@ struct whatifs whatifs_find(const struct profile *profile, const struct ledger *
         if (one.bytes >= WORTH_BYTES && one.bytes >= ledger->rss_bytes / WORTH_PART)
             all.at[all.count++] = one;
     }
-    qsort(all.at, all.count, sizeof *all.at, by_bytes);
+    qsort(all.at, all.count, sizeof *all.at, what_helps_most);
     return all;
 }
 

@@ -40,7 +40,7 @@ struct whatifs {
     size_t count;
 };
 
-/* By bytes; those worth at least 1 MiB and a twentieth of RSS. */
+/* By bytes, but what needs a trim last; those worth at least 1 MiB and a twentieth of RSS. */
 struct whatifs whatifs_find(const struct profile *profile, const struct ledger *ledger);
 /* All alike, worth it or not; bytes may be 0. */
 struct whatif whatif_of(const struct profile *profile, const struct ledger *ledger, enum whatif_setting setting);

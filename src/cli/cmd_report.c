@@ -240,6 +240,10 @@ int cmd_report(int argc, char **argv)
             return command_help(help);
         good = set_option(&request, option);
     }
+    if (good && request.exact && request.no_snapshot) {
+        good = false;
+        status = command_misused("report", "--exact and --no-snapshot exclude each other");
+    }
     if (good && optind == argc)
         status = command_misused("report", "no recording given");
     else if (good) {

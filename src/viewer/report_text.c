@@ -219,6 +219,7 @@ void report_held(const struct report *report, const struct report_options *optio
     names_resolve(names);
     overview_held(&out, report, &view);
     overview_pins(&out, report, &view);
+    overview_settings(&out, report, &view);
     arenas_section(&out, report, &view);
     fwrite(out.text, 1, out.length, file);
     strbuf_free(&out);
