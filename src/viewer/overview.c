@@ -430,7 +430,8 @@ static const char *pin_note(const struct ledger_pin *pin)
     if (pin->kind == LEDGER_PIN_PAGES)
         return pin->returnable ? "on shared pages; malloc_trim(0) returns the gain" : "on shared pages";
     if (pin->kind == LEDGER_PIN_TOP_CACHED)
-        return "a cached free chunk at the top of the heap";
+        return pin->returnable ? "a cached free chunk at the top of the heap; returns by malloc_trim(0)"
+                               : "a cached free chunk at the top of the heap";
     if (pin->returnable)
         return pin->returns_itself ? "top of the heap; returns by malloc_trim(0), or by itself when freed"
                                    : "top of the heap; returns by malloc_trim(0)";
@@ -478,8 +479,10 @@ static void put_pin(struct strbuf *out, const struct sites_view *view, const str
     sites_where(out, view, pin->site, options->width - 37);
     style_end(out, options->color, STYLE_STRONG);
     strbuf_char(out, '\n');
-    strbuf_printf(&note, "%s%s; %s", units_size(a, (int64_t)pin->bytes), pin->blocks == 1 ? "" : " in all",
-                  pin_note(pin));
+    /* A rung of the ladder: blocks of the sites above lie among those of its own. */
+    bool mixed = pin->kind == LEDGER_PIN_TOP && (int64_t)pin->blocks > view->profile->sites[pin->site].live_blocks;
+    strbuf_printf(&note, "%s%s%s; %s", units_size(a, (int64_t)pin->bytes), pin->blocks == 1 ? "" : " in all",
+                  mixed ? ", with blocks of the sets above" : "", pin_note(pin));
     put_maker(&note, view->profile, pin);
     if (pin->arena != 0)
         strbuf_printf(&note, " (arena %" PRIu32 ")", pin->arena);
