@@ -155,7 +155,7 @@ static void read_ledger(struct ledger *ledger, const struct read_file *file, con
         .forecast_bytes = walked ? census->forecast_walk_bytes : census->forecast_map_bytes,
         .forecast_map_bytes = census->forecast_map_bytes, .forecast_walk_bytes = census->forecast_walk_bytes,
         .would_map_bytes = census->would_map_bytes, .trim_threshold_bytes = census->trim_threshold_bytes,
-        .heap_extent_bytes = census->heap_extent_bytes, .heap_resident_bytes = census->heap_resident_bytes,
+        .counted_live_bytes = census->live_after, .heap_extent_bytes = census->heap_extent_bytes, .heap_resident_bytes = census->heap_resident_bytes,
         .held_page_bytes = census->held_page_bytes, .live_blocks = census->live_block_count,
         .nonresident_live_bytes = census->nonresident_live_bytes,
         .arena_count = census->arena_count, .heap_count = census->heap_count,
@@ -213,13 +213,18 @@ const struct ledger *ledgers_newest(const struct ledgers *ledgers)
 #define CURRENT_BYTES (UINT64_C(1) << 20)
 #define CURRENT_PART 20
 
-const struct ledger *ledgers_current(const struct ledgers *ledgers, uint64_t rss_bytes)
+static bool is_near(uint64_t then, uint64_t now)
+{
+    uint64_t apart = then > now ? then - now : now - then;
+    return apart <= CURRENT_BYTES || apart <= now / CURRENT_PART;
+}
+
+const struct ledger *ledgers_current(const struct ledgers *ledgers, uint64_t rss_bytes, uint64_t live_bytes)
 {
     const struct ledger *newest = ledgers_newest(ledgers);
-    if (!newest)
+    if (!newest || !is_near(newest->rss_bytes, rss_bytes))
         return NULL;
-    uint64_t apart = newest->rss_bytes > rss_bytes ? newest->rss_bytes - rss_bytes : rss_bytes - newest->rss_bytes;
-    return apart <= CURRENT_BYTES || apart <= rss_bytes / CURRENT_PART ? newest : NULL;
+    return newest->counted_live_bytes == 0 || is_near(newest->counted_live_bytes, live_bytes) ? newest : NULL;
 }
 
 const struct ledger *ledgers_more_held(const struct ledgers *ledgers)

@@ -118,6 +118,7 @@ struct ledger {
     uint64_t forecast_map_bytes, forecast_walk_bytes;
     uint64_t would_map_bytes;   /* not held with MALLOC_MMAP_THRESHOLD_=131072 */
     uint64_t trim_threshold_bytes;
+    uint64_t counted_live_bytes;    /* what the program had asked for and not freed, resident or not; 0: not known */
     uint64_t heap_extent_bytes, heap_resident_bytes, held_page_bytes, live_blocks, nonresident_live_bytes;
     uint32_t arena_count, heap_count;
     struct ledger_arena arena[LEDGER_ARENAS];   /* 0: the main one; the first arena_count */
@@ -137,8 +138,9 @@ struct ledgers ledgers_read(const struct read_file *file);
 void ledgers_free(struct ledgers *ledgers);
 /* NULL when there is none. */
 const struct ledger *ledgers_newest(const struct ledgers *ledgers);
-/* The newest, when it still tells the state of a process whose RSS is now rss_bytes; else NULL. */
-const struct ledger *ledgers_current(const struct ledgers *ledgers, uint64_t rss_bytes);
+/* The newest, when it still tells the state of a process with that much resident and live memory now; else NULL.  What is
+ * freed need not leave RSS. */
+const struct ledger *ledgers_current(const struct ledgers *ledgers, uint64_t rss_bytes, uint64_t live_bytes);
 /* One that saw far more held than the newest did: an exit's census is often taken when everything is gone.  NULL: none. */
 const struct ledger *ledgers_more_held(const struct ledgers *ledgers);
 const struct ledger *ledgers_at_peak(const struct ledgers *ledgers);    /* of the highest RSS, when it was taken at one */

@@ -47,7 +47,9 @@ bool reading_open(struct reading *reading, const char *path, struct read_error *
     enum report_life life = life_of(reading->file);
     if (life == REPORT_RUNNING)
         ask_kernel(reading);
-    const struct ledger *current = ledgers_current(&reading->ledgers, reading->profile->rss.last_bytes);
+    int64_t live = reading->profile->sum[PROFILE_HEAP].live_bytes;
+    const struct ledger *current = ledgers_current(&reading->ledgers, reading->profile->rss.last_bytes,
+                                                   live > 0 ? (uint64_t)live : 0);
     reading->verdict = verdict_find(reading->profile, current, &reading->history);
     reading->report = (struct report){ .profile = reading->profile, .ledgers = &reading->ledgers, .current = current,
                                        .history = &reading->history, .verdict = &reading->verdict, .life = life };

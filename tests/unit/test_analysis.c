@@ -543,10 +543,14 @@ START_TEST(a_census_is_current_while_rss_is_near_it)
     synthetic_pinned(&s);
     analyse(&s);
     const struct ledger *newest = ledgers_newest(&ledgers);
-    ck_assert_ptr_eq(ledgers_current(&ledgers, (uint64_t)MIB(900)), newest);
-    ck_assert_ptr_eq(ledgers_current(&ledgers, (uint64_t)MIB(940)), newest);
-    ck_assert_ptr_null(ledgers_current(&ledgers, (uint64_t)MIB(950)));
-    ck_assert_ptr_null(ledgers_current(&ledgers, (uint64_t)MIB(10)));
+    ck_assert_ptr_eq(ledgers_current(&ledgers, (uint64_t)MIB(900), 0), newest);
+    ck_assert_ptr_eq(ledgers_current(&ledgers, (uint64_t)MIB(940), 0), newest);
+    ck_assert_ptr_null(ledgers_current(&ledgers, (uint64_t)MIB(950), 0));
+    ck_assert_ptr_null(ledgers_current(&ledgers, (uint64_t)MIB(10), 0));
+    /* Freed since, and still held. */
+    ledgers.at[ledgers.count - 1].counted_live_bytes = (uint64_t)MIB(800);
+    ck_assert_ptr_eq(ledgers_current(&ledgers, (uint64_t)MIB(900), (uint64_t)MIB(790)), newest);
+    ck_assert_ptr_null(ledgers_current(&ledgers, (uint64_t)MIB(900), (uint64_t)MIB(20)));
     forget();
 }
 END_TEST
