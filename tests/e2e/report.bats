@@ -5,6 +5,11 @@
 
 load helper
 
+teardown() {
+    [[ -z ${pid:-} ]] || { kill -KILL "$pid"; wait "$pid"; } 2>/dev/null || true
+    cd / && rm -rf "$work"
+}
+
 # held CASE: runs it under the shim, report in r.json and r.txt; and bare, what a trim returned in $returned.
 held() {
     need jq
@@ -132,8 +137,9 @@ adds_up() {
 
 @test "of a running process whose last census is out of date, report asks for one of now" {
     need jq
-    LD_PRELOAD=$shim "$programs/held" below wait >said &
-    local pid=$! tries=0
+    LD_PRELOAD=$shim "$programs/held" below wait >said 3>&- &
+    pid=$!
+    local tries=0
     until grep -q ready said; do
         (( ++tries < 400 )) || { echo "not ready"; return 1; }
         sleep 0.05
@@ -146,6 +152,7 @@ adds_up() {
     "$heapmark" report --no-snapshot "$(recording held)" | grep -q 'running for'
     kill -KILL $pid
     wait $pid || true
+    pid=
 }
 
 # refused FILE WORDS: every reading verb says so in one line and ends with 2.
