@@ -101,24 +101,33 @@ unseen() {
     equal "children with a wrong status" 0 "$(truth wrong)"
 }
 
-@test "CPython's arenas and their objects are told from a child, too" {
-    python_has
-    rm -f input
+# told_alike PYTHON: CPython's arenas and what keeps them, by an ordinary and by an exact ledger.
+told_alike() {
+    rm -f input truth
     mkfifo input
-    LD_PRELOAD=$shim /usr/bin/python3 -c '
-keep = [[str(i) for i in range(3000)][::1000] for n in range(300)]
+    LD_PRELOAD=$shim "$1" -c '
+many = [[str(i * n) for i in range(3000)] for n in range(100)]
+keep = [part[::1000] for part in many]
+del many
 print("ready", flush=True)
-input()' <input >truth 3>&- &
+input()' <input >truth 3>&- 7>&- &
     target=$!
     exec 7>input
-    until grep -q ready truth; do rest; done
-    "$heapmark" snapshot "$target"
-    "$heapmark" snapshot --exact "$target"
-    "$heapmark" report --no-snapshot --json "$(recording)" >report.json
-    jq -e '[.ledgers[].python] | .[-1] == .[-2] and (.[-1].keepers | length > 0)' report.json
+    until grep -qs ready truth; do rest; done
+    # The first may read a page that was not there.
+    "$heapmark" snapshot "$target" >said && "$heapmark" snapshot "$target" >said || return
+    "$heapmark" snapshot --exact "$target" >said || return
+    "$heapmark" report --no-snapshot --json "$target" >report.json || return
+    jq '[.ledgers[] | select(.kind == "request") | .python] | .[1] == .[2] and (.[2].keepers | length > 0)' report.json >alike
     echo >&7
-    wait "$target"
+    exec 7>&-
+    wait "$target" || return
     target=
+    equal "told alike" true "$(cat alike)"
+}
+
+@test "CPython's arenas and their objects are told from a child, too" {
+    each_python told_alike
 }
 
 @test "no child can be had: one sentence, and an ordinary ledger" {
