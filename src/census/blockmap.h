@@ -249,14 +249,17 @@ bool blockmap_decode(uintptr_t block, struct blockmap_extent *extent);
 /* The same of a cell that was read already and has BLOCKMAP_LIVE. */
 bool blockmap_decode_word(uintptr_t block, uint32_t word, struct blockmap_extent *extent);
 
-/* What the map holds for an address: the cell, or the record of its page. */
+/* What the map holds for an address: the cell, or the record of its page.  First the same of an address in a leaf. */
+static inline uint32_t blockmap_leaf_word(const struct blockmap_leaf *leaf, uintptr_t address)
+{
+    uint32_t record = __atomic_load_n(&leaf->page_record[blockmap_page_index(address)], __ATOMIC_ACQUIRE);
+    return record ? record & ~BLOCKMAP_BUSY : leaf->cell[blockmap_cell_index(address, blockmap.shift)];
+}
+
 static inline uint32_t blockmap_word(uintptr_t address)
 {
     const struct blockmap_leaf *leaf = blockmap_leaf_of(address);
-    if (!leaf)
-        return 0;
-    uint32_t record = __atomic_load_n(&leaf->page_record[blockmap_page_index(address)], __ATOMIC_ACQUIRE);
-    return record ? record & ~BLOCKMAP_BUSY : leaf->cell[blockmap_cell_index(address, blockmap.shift)];
+    return leaf ? blockmap_leaf_word(leaf, address) : 0;
 }
 
 /* Whether the map knows of any block that is or was in [from, to), up to the end of the first leaf. */

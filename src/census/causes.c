@@ -13,12 +13,14 @@
 
 void causes_begin(struct causes *causes, const struct extent *extent)
 {
-    *causes = (struct causes){ .extent = extent };
+    uintptr_t page_bytes = sys_page_bytes();
+    *causes = (struct causes){ .extent = extent, .page_bytes = page_bytes,
+                               .page_shift = (unsigned)__builtin_ctzl(page_bytes) };
 }
 
 static size_t page_index(const struct causes *causes, uintptr_t address)
 {
-    return (size_t)(address - causes->extent->start) / sys_page_bytes();
+    return (size_t)(address - causes->extent->start) >> causes->page_shift;
 }
 
 /* A page that is not all of one kind.  If something of it was not told, live blocks share it. */
@@ -31,7 +33,7 @@ void causes_settle(struct causes *causes)
     if (told && causes->extent->resident[page_index(causes, causes->page)]) {
         uint64_t in_use = pending[ITEM_FOREIGN] + pending[ITEM_METADATA];
         enum hmk_cause cause = HMK_CAUSE_EDGE;
-        if (told < sys_page_bytes())
+        if (told < causes->page_bytes)
             cause = HMK_CAUSE_PARTIAL;
         else if (pending[ITEM_CACHED])
             cause = HMK_CAUSE_CACHED;
@@ -54,18 +56,16 @@ static void add_whole_pages(struct causes *causes, uintptr_t from, uintptr_t to,
         [ITEM_STUCK] = HMK_CAUSE_STUCK_TOP, [ITEM_TRIM] = HMK_CAUSE_RETURNABLE, [ITEM_TRIM_TOP] = HMK_CAUSE_TOP,
     };
     size_t first = page_index(causes, from);
-    uint64_t bytes = residency_sum(causes->extent->resident + first, page_index(causes, to) - first) * sys_page_bytes();
+    uint64_t bytes = residency_sum(causes->extent->resident + first, page_index(causes, to) - first) * causes->page_bytes;
     if (item == ITEM_METADATA)
         causes->metadata_bytes += bytes;
     else
         causes->held_bytes[cause_of[item]] += bytes;
 }
 
-void causes_add(struct causes *causes, uintptr_t from, uintptr_t to, enum item item)
+void causes_add_long(struct causes *causes, uintptr_t from, uintptr_t to, enum item item)
 {
-    uintptr_t mask = sys_page_bytes() - 1;
-    if (from >= to)
-        return;
+    uintptr_t mask = causes->page_bytes - 1;
     uintptr_t whole = (from + mask) & ~mask;
     uintptr_t whole_end = to & ~mask;
     if (whole > whole_end) {
@@ -80,9 +80,9 @@ void causes_add(struct causes *causes, uintptr_t from, uintptr_t to, enum item i
         causes_add_part(causes, whole_end, to - whole_end, item);
 }
 
-void causes_add_run(struct causes *causes, uintptr_t from, uintptr_t to)
+void causes_add_long_run(struct causes *causes, uintptr_t from, uintptr_t to)
 {
-    uintptr_t mask = sys_page_bytes() - 1;
+    uintptr_t mask = causes->page_bytes - 1;
     uintptr_t first = (from + RUN_HEAD + mask) & ~mask;
     uintptr_t last = to & ~mask;
     if (to - from <= mask + RUN_HEAD || first >= last)

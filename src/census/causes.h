@@ -26,6 +26,8 @@ enum item {
 
 struct causes {
     const struct extent *extent;
+    uintptr_t page_bytes;
+    unsigned page_shift;
     uint64_t held_bytes[HMK_CAUSES];
     uint64_t metadata_bytes;
     uintptr_t page;                     /* the one that is not settled yet; 0: none */
@@ -33,7 +35,7 @@ struct causes {
 };
 
 void causes_begin(struct causes *causes, const struct extent *extent);
-void causes_add(struct causes *causes, uintptr_t from, uintptr_t to, enum item item);
+void causes_add_long(struct causes *causes, uintptr_t from, uintptr_t to, enum item item);
 void causes_settle(struct causes *causes);  /* after the last item */
 
 /* The same for an item that lies in one page, which starts at `page`. */
@@ -46,8 +48,27 @@ static inline void causes_add_part(struct causes *causes, uintptr_t page, uint64
     causes->pending[item] += bytes;
 }
 
+static inline void causes_add(struct causes *causes, uintptr_t from, uintptr_t to, enum item item)
+{
+    uintptr_t mask = causes->page_bytes - 1;
+    if (from >= to)
+        return;
+    if ((from & mask) + (to - from) <= mask)
+        causes_add_part(causes, from & ~mask, to - from, item);
+    else
+        causes_add_long(causes, from, to, item);
+}
+
 /* Trims as malloc_trim(0) does: of a free run, the whole pages behind the first 48 bytes. */
-void causes_add_run(struct causes *causes, uintptr_t from, uintptr_t to);
+void causes_add_long_run(struct causes *causes, uintptr_t from, uintptr_t to);
+
+static inline void causes_add_run(struct causes *causes, uintptr_t from, uintptr_t to)
+{
+    if (to - from < causes->page_bytes)
+        causes_add(causes, from, to, ITEM_FREE);
+    else
+        causes_add_long_run(causes, from, to);
+}
 /* The main heap's top loses its end, in units of `granule` bytes, but for at least 33 bytes. */
 void causes_add_top(struct causes *causes, uintptr_t from, uintptr_t to, uint64_t granule);
 

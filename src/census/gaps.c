@@ -12,6 +12,7 @@
 #define FASTBIN_LARGEST 128u
 #define TCACHE_CHUNK_BYTES 0x290u   /* of a struct tcache_perthread_struct up to glibc 2.41 */
 #define FENCE_BYTES 16u
+#define FETCH_AHEAD 2048u           /* each header must have come before it tells where the next one is */
 #define HEAD_LARGEST 8192u          /* struct heap_info, struct malloc_state and then some */
 
 void gaps_begin(struct gaps *gaps, struct extent *extent)
@@ -21,7 +22,10 @@ void gaps_begin(struct gaps *gaps, struct extent *extent)
     gaps->in_use_bytes = 0;
     gaps->cached_bytes = 0;
     gaps->top = gaps->verified = 0;
-    gaps->queued = gaps->oldest = 0;
+    gaps->queued = 0;
+    gaps->fetch = gaps->peek && gaps->peek->direct;
+    gaps->leaf = NULL;
+    gaps->key_is_address = gaps->tcache_key % 16 == 0 && gaps->tcache_key >> BLOCKMAP_ADDRESS_BITS == 0;
     gaps->last_wall.to = 0;
     causes_begin(&gaps->by_map, extent);
     causes_begin(&gaps->by_chunks, extent);
@@ -95,15 +99,10 @@ static uintptr_t first_chunk(struct gaps *gaps, const struct gap *gap)
     return gap->after && gap->to - start <= HEAD_LARGEST ? gap->to : 0;
 }
 
-/* glibc 2.34 and later leave one random word in all cached chunks, earlier ones the address of the thread's cache. */
-static bool is_cached(struct gaps *gaps, uintptr_t chunk)
+/* Up to glibc 2.33 cached chunks hold the address of their thread's cache. */
+static bool is_cache(struct gaps *gaps, uint64_t word)
 {
-    uint64_t word = peek_word(gaps->peek, chunk + 24, gaps->extent->end);
-    if (gaps->tcache_key == 0 || word == 0)
-        return false;
-    if (word == gaps->tcache_key)
-        return true;
-    if (gaps->tcache_key % 16 || gaps->tcache_key >> BLOCKMAP_ADDRESS_BITS || word % 16)
+    if (word == 0 || word % 16)
         return false;
     const struct extent *own = extents_at(gaps->extents, gaps->tcache_key);
     const struct extent *other = extents_at(gaps->extents, word);
@@ -111,19 +110,35 @@ static bool is_cached(struct gaps *gaps, uintptr_t chunk)
         (peek_word(gaps->peek, word - 8, other->end) & ~(uint64_t)FLAGS) == TCACHE_CHUNK_BYTES;
 }
 
-static bool was_freed(uintptr_t chunk)
+/* glibc 2.34 and later leave one random word in all of them. */
+static inline bool is_cached(struct gaps *gaps, uintptr_t chunk)
 {
-    return blockmap_word(chunk + 16) & BLOCKMAP_PAINTED;
+    uint64_t word = peek_word(gaps->peek, chunk + 24, gaps->extent->end);
+    if (gaps->tcache_key == 0)
+        return false;
+    return word == gaps->tcache_key || (gaps->key_is_address && is_cache(gaps, word));
+}
+
+static inline bool was_freed(struct gaps *gaps, uintptr_t chunk)
+{
+    uintptr_t block = chunk + 16;
+    const struct blockmap_leaf *leaf = gaps->leaf;
+    if (!leaf || block - leaf->base >= BLOCKMAP_LEAF_BYTES)
+        leaf = gaps->leaf = blockmap_leaf_of(block);
+    return leaf && blockmap_leaf_word(leaf, block) & BLOCKMAP_PAINTED;
 }
 
 /* Of a chunk in use that is not a live block of the map.  malloc_trim puts fastbin chunks back, so they are free. */
-static enum item kind_of(struct gaps *gaps, uintptr_t chunk, uint64_t bytes)
+static inline enum item kind_of(struct gaps *gaps, const struct gap *gap, uintptr_t chunk, uint64_t bytes)
 {
     if (is_cached(gaps, chunk))
         return ITEM_CACHED;
-    if (bytes <= FASTBIN_LARGEST && !gaps->sampled && was_freed(chunk))
-        return ITEM_FREE;
-    return bytes == TCACHE_CHUNK_BYTES && !gaps->sampled && !was_freed(chunk) ? ITEM_METADATA : ITEM_FOREIGN;
+    if ((bytes > FASTBIN_LARGEST && bytes != TCACHE_CHUNK_BYTES) || gaps->sampled)
+        return ITEM_FOREIGN;
+    bool freed = gap->freed || was_freed(gaps, chunk);
+    if (bytes == TCACHE_CHUNK_BYTES)
+        return freed ? ITEM_FOREIGN : ITEM_METADATA;
+    return freed ? ITEM_FREE : ITEM_FOREIGN;
 }
 
 /* The last chunks of an extent: its top, or the fence that glibc left where an arena went on elsewhere. */
@@ -173,15 +188,19 @@ static bool by_chunks(struct gaps *gaps, const struct gap *gap)
     }
     uintptr_t run = chunk;      /* start of the free run that ends at `chunk` */
     struct gap wall = { .to = 0 };
+    uint64_t header = chunk < gap->to ? size_word(gaps, chunk) : 0;
     while (chunk < gap->to) {
-        uint64_t bytes = size_word(gaps, chunk) & ~(uint64_t)FLAGS;
+        uint64_t bytes = header & ~(uint64_t)FLAGS;
         if (is_fence(bytes, chunk, gap->to) || (gap->after == 0 && chunk + bytes == gap->to))
             break;
         if (!is_size(bytes) || bytes > gap->to - chunk)
             return false;
         enum item kind = ITEM_FREE;
-        if (size_word(gaps, chunk + bytes) & PREVIOUS_IN_USE)
-            kind = kind_of(gaps, chunk, bytes);
+        if (gaps->peek->direct)
+            __builtin_prefetch((const void *)(chunk + FETCH_AHEAD));
+        header = size_word(gaps, chunk + bytes);
+        if (header & PREVIOUS_IN_USE)
+            kind = kind_of(gaps, gap, chunk, bytes);
         if (kind != ITEM_FREE) {
             causes_add_run(causes, run, chunk);
             causes_add(causes, chunk, chunk + bytes, kind);
@@ -202,19 +221,21 @@ static bool by_chunks(struct gaps *gaps, const struct gap *gap)
 }
 
 /* The common case: one chunk, inside a page.  False: not that. */
-static bool add_quickly(struct gaps *gaps, const struct gap *gap)
+static inline bool add_quickly(struct gaps *gaps, const struct gap *gap)
 {
     uint64_t bytes = gap->to - gap->from;
-    uintptr_t page = gap->from & ~(uintptr_t)(sys_page_bytes() - 1);
-    if (gaps->rejected || !gap->before || !gap->after || gap->to - page > sys_page_bytes() ||
-        (size_word(gaps, gap->from) | FLAGS) != (bytes | FLAGS) || !verify_before(gaps, gap))
+    uintptr_t page_bytes = gaps->by_map.page_bytes;
+    uintptr_t page = gap->from & ~(page_bytes - 1);
+    if (gaps->rejected || !gap->before || !gap->after || gap->to - page > page_bytes)
+        return false;
+    uint64_t header = size_word(gaps, gap->from);
+    if ((header | FLAGS) != (bytes | FLAGS) || !(header & PREVIOUS_IN_USE) || !verify_before(gaps, gap))
         return false;
     uint64_t after = size_word(gaps, gap->to);
-    if ((after & ~(uint64_t)FLAGS) != gap->after || !(size_word(gaps, gap->from) & PREVIOUS_IN_USE) ||
-        gaps->peek->failed)
+    if ((after & ~(uint64_t)FLAGS) != gap->after || gaps->peek->failed)
         return false;
     gaps->verified = gap->to + gap->after;
-    enum item kind = after & PREVIOUS_IN_USE ? kind_of(gaps, gap->from, bytes) : ITEM_FREE;
+    enum item kind = after & PREVIOUS_IN_USE ? kind_of(gaps, gap, gap->from, bytes) : ITEM_FREE;
     if (kind != ITEM_FREE)
         count_in_use(gaps, kind, bytes);
     causes_add_part(&gaps->by_map, page, bytes, ITEM_FREE);
@@ -222,35 +243,21 @@ static bool add_quickly(struct gaps *gaps, const struct gap *gap)
     return true;
 }
 
-static void explain(struct gaps *gaps, const struct gap *gap)
+void gaps_explain(struct gaps *gaps)
 {
-    if (add_quickly(gaps, gap))
-        return;
-    by_map(gaps, gap);
-    if (gaps->rejected)
-        return;
-    gaps->peek->failed = false;
-    if (!by_chunks(gaps, gap))
-        gaps->rejected = true;
-}
-
-/* Headers lie too far apart for the processor to foresee; by the time a gap is explained they have arrived. */
-void gaps_add(struct gaps *gaps, const struct gap *gap)
-{
-    if (gaps->extent->kind == EXTENT_FOREIGN)
-        return;
-    if (!gaps->peek || !gaps->peek->direct) {
-        explain(gaps, gap);
-        return;
+    uint32_t count = gaps->extent->kind == EXTENT_FOREIGN ? 0 : gaps->queued;
+    gaps->queued = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct gap *gap = &gaps->queue[i];
+        if (add_quickly(gaps, gap))
+            continue;
+        by_map(gaps, gap);
+        if (gaps->rejected)
+            continue;
+        gaps->peek->failed = false;
+        if (!by_chunks(gaps, gap))
+            gaps->rejected = true;
     }
-    if (gaps->queued == GAPS_AHEAD) {
-        explain(gaps, &gaps->queue[gaps->oldest]);
-        gaps->oldest = (gaps->oldest + 1) % GAPS_AHEAD;
-        gaps->queued--;
-    }
-    gaps->queue[(gaps->oldest + gaps->queued++) % GAPS_AHEAD] = *gap;
-    __builtin_prefetch((const void *)gap->from);
-    __builtin_prefetch((const void *)gap->to);
 }
 
 void gaps_add_piece(struct gaps *gaps, uintptr_t from, uintptr_t to, bool was_owned)
@@ -260,10 +267,7 @@ void gaps_add_piece(struct gaps *gaps, uintptr_t from, uintptr_t to, bool was_ow
 
 void gaps_end(struct gaps *gaps)
 {
-    for (; gaps->queued; gaps->queued--) {
-        explain(gaps, &gaps->queue[gaps->oldest]);
-        gaps->oldest = (gaps->oldest + 1) % GAPS_AHEAD;
-    }
+    gaps_explain(gaps);
     causes_settle(&gaps->by_map);
     causes_settle(&gaps->by_chunks);
 }

@@ -22,14 +22,16 @@ struct gap {
     uintptr_t from, to;
     /* Chunk bytes of the live blocks on both sides; 0: the extent starts or ends there. */
     uint64_t before, after;
+    bool freed;                     /* all of it was freed by blocks of the map */
 };
 
-#define GAPS_AHEAD 16u
+#define GAPS_AHEAD 32u          /* their headers fit into the cache */
 
 struct gaps {
     struct peek *peek;              /* NULL: chunks cannot be walked */
     const struct extents *extents;
     uint64_t tcache_key;            /* word that glibc leaves in cached chunks, 0: not known */
+    bool key_is_address;            /* of the caller's cache; other threads' differ */
     uint64_t top_granule;
     bool sampled;                   /* blocks in use may be missing from the map */
     /* of the current extent */
@@ -37,7 +39,9 @@ struct gaps {
     struct causes by_map, by_chunks;
     bool rejected;
     struct gap queue[GAPS_AHEAD];   /* told, headers being fetched into the cache */
-    uint32_t queued, oldest;
+    uint32_t queued;
+    bool fetch;                     /* their headers are read directly */
+    const struct blockmap_leaf *leaf;   /* the one looked into last */
     uint64_t in_use_bytes;          /* of what the walk saw, besides live blocks: cached, foreign, metadata */
     uint64_t cached_bytes;          /* chunks of tcache, resident or not */
     uintptr_t verified;             /* end of the last live chunk whose header was compared */
@@ -49,7 +53,19 @@ struct gaps {
 void gaps_begin(struct gaps *gaps, struct extent *extent);
 /* Under an allocator whose chunks cannot be walked, pieces of gaps are told one by one instead, in address order. */
 void gaps_add_piece(struct gaps *gaps, uintptr_t from, uintptr_t to, bool was_owned);
-void gaps_add(struct gaps *gaps, const struct gap *gap);
+void gaps_explain(struct gaps *gaps);   /* what is queued */
 void gaps_end(struct gaps *gaps);
+
+/* Headers lie too far apart for the processor to foresee; by the time a gap is explained they have arrived. */
+static inline void gaps_add(struct gaps *gaps, const struct gap *gap)
+{
+    if (__builtin_expect(gaps->queued == GAPS_AHEAD, 0))
+        gaps_explain(gaps);
+    gaps->queue[gaps->queued++] = *gap;
+    if (gaps->fetch) {
+        __builtin_prefetch((const void *)gap->from);
+        __builtin_prefetch((const void *)gap->to);
+    }
+}
 
 #endif

@@ -16,25 +16,39 @@
 #include "freestanding/sys.h"
 #include "freestanding/banned.h"
 
-/* A site's part of the current page. */
+/* A live block, or its part on the current page. */
+struct page_part {
+    uint32_t site;
+    uint32_t bytes;             /* of its chunk */
+    uint64_t requested;         /* of the block if it starts here, else 0 */
+    uintptr_t start;            /* of the chunk; 0: on a page before */
+};
+
+/* A site's live blocks on the current page. */
 struct page_site {
     uint32_t site;
     uint32_t live_bytes;
-    uint32_t held_bytes;
-    uint32_t blocks;            /* that start here */
-    uint64_t block_bytes;       /* requested, of those */
+};
+
+/* A run of freed cells, or its part on the current page. */
+struct page_run {
+    uint32_t value;
+    uint32_t bytes;
 };
 
 struct pass_map_page {
     uintptr_t start;            /* 0: none */
-    uint32_t live_bytes;
-    uint32_t requested_bytes;   /* of those */
-    uint32_t large_bytes;
-    uint32_t sites;
+    uint32_t parts, runs;
+    /* Of the parts, as far as they differ from what the list says: blocks that reach in or out. */
+    uint64_t requested_elsewhere;
+    /* Summed up when the walk leaves the page. */
+    uint32_t live_bytes, sites;
     /* The block that reaches in from the page before. */
     uintptr_t spill_end;        /* 0: none */
     uint64_t spill_bytes;       /* requested */
-    struct page_site site[];
+    struct page_part *part;
+    struct page_run *run;
+    struct page_site *site;     /* of the parts; listed when the walk leaves the page */
 };
 
 struct scan {
@@ -43,7 +57,9 @@ struct scan {
     struct extent *extent;
     struct gaps *gaps;
     size_t page_bytes;
+    unsigned page_shift;
     bool is_main;
+    bool in_pieces;             /* every run is told to `gaps` */
     uintptr_t at;               /* everything below is told */
     uint32_t run_value;         /* of the cells from `at` on */
     uintptr_t block_start, block_end;   /* of the last live block that was not a small one */
@@ -53,6 +69,17 @@ struct scan {
 
 #define NO_RUN 0xffffffffu
 
+/* left x live is below 2^24 on a page of 4 KiB, so that the product with an inverse is exact. */
+static bool make_inverses(struct pass_map *pass, struct scratch *scratch)
+{
+    if (sys_page_bytes() > BLOCKMAP_PAGE_BYTES)
+        return true;
+    pass->inverse = scratch_alloc(scratch, (BLOCKMAP_PAGE_BYTES / 16 + 1) * sizeof(pass->inverse[0]));
+    for (uint32_t i = 1; pass->inverse && i <= BLOCKMAP_PAGE_BYTES / 16; i++)
+        pass->inverse[i] = (UINT64_C(1) << 40) / (16 * i) + 1;
+    return pass->inverse != NULL;
+}
+
 bool pass_map_init(struct pass_map *pass, uint32_t sites, struct pins *pins, struct scratch *scratch)
 {
     memset(pass, 0, sizeof(*pass));
@@ -61,29 +88,29 @@ bool pass_map_init(struct pass_map *pass, uint32_t sites, struct pins *pins, str
     pass->sites = sites;
     pass->pins = pins;
     pass->tally = scratch_alloc(scratch, sites * sizeof(struct tally));
+    pass->slot_of = scratch_alloc(scratch, sites * sizeof(pass->slot_of[0]));
+    pass->page = scratch_alloc(scratch, sizeof(struct pass_map_page));
+    if (!pass->tally || !pass->slot_of || !pass->page)
+        return false;
     /* Every cell of a page may have a site of its own. */
-    pass->page = scratch_alloc(scratch, sizeof(struct pass_map_page) +
-                               (sys_page_bytes() / 16 + 2) * sizeof(struct page_site));
-    return pass->tally && pass->page;
+    size_t most = sys_page_bytes() / 16 + 2;
+    pass->page->part = scratch_alloc(scratch, most * sizeof(struct page_part));
+    pass->page->run = scratch_alloc(scratch, most * sizeof(struct page_run));
+    pass->page->site = scratch_alloc(scratch, most * sizeof(struct page_site));
+    return pass->page->part && pass->page->run && pass->page->site && make_inverses(pass, scratch);
 }
 
 /* ---- pages ---------------------------------------------------------------------------------------- */
 
-static inline struct page_site *page_site(struct scan *scan, uint32_t site)
+static inline void page_run(struct scan *scan, uint32_t bytes, uint32_t value)
 {
     struct pass_map_page *page = scan->page;
-    struct tally *tally = pass_map_tally(scan->pass, site);
-    if (tally->page_mark != (uint32_t)scan->pass->page_count) {
-        tally->page_mark = (uint32_t)scan->pass->page_count;
-        tally->page_entry = page->sites++;
-        page->site[tally->page_entry] = (struct page_site){ .site = site };
-    }
-    return &page->site[tally->page_entry];
+    page->run[page->runs++] = (struct page_run){ value, bytes };
 }
 
 static bool is_resident(const struct scan *scan, uintptr_t address)
 {
-    return scan->extent->resident[(address - scan->extent->start) / scan->page_bytes];
+    return scan->extent->resident[(address - scan->extent->start) >> scan->page_shift];
 }
 
 /* The page to the set of pages that the same live sites hold; a block on two such pages is counted once. */
@@ -91,18 +118,17 @@ static void charge_set(struct scan *scan, uint64_t held)
 {
     struct pass_map_page *page = scan->page;
     struct pin_page pin = { .held_bytes = held };
+    if (page->sites > PIN_SITES_MOST)
+        return;
     if (page->spill_end && page->spill_end != scan->counted_end) {
         pin.blocks = 1;
         pin.block_bytes = page->spill_bytes;
     }
-    for (uint32_t i = 0; i < page->sites; i++) {
-        if (page->site[i].live_bytes == 0)
-            continue;
-        if (pin.sites == PIN_SITES_MOST)
-            return;
+    for (uint32_t i = 0; i < page->sites; i++)
         pin.site[pin.sites++] = page->site[i].site;
-        pin.blocks += page->site[i].blocks;
-        pin.block_bytes += page->site[i].block_bytes;
+    for (uint32_t i = 0; i < page->parts; i++) {
+        pin.blocks += page->part[i].start != 0;
+        pin.block_bytes += page->part[i].requested;
     }
     uintptr_t page_end = page->start + scan->page_bytes;
     if (scan->block_start < page_end && scan->block_end > page_end)
@@ -110,17 +136,40 @@ static void charge_set(struct scan *scan, uint64_t held)
     pins_add_page(scan->pass->pins, &pin);
 }
 
+/* In the order in which they first come. */
+static void list_sites(struct scan *scan)
+{
+    struct pass_map_page *page = scan->page;
+    uint16_t *slot_of = scan->pass->slot_of;
+    uint32_t sites = 0;
+    for (uint32_t i = 0; i < page->parts; i++) {
+        uint32_t site = page->part[i].site;
+        uint32_t slot = slot_of[site];
+        if (slot >= sites || page->site[slot].site != site) {
+            slot = sites++;
+            slot_of[site] = (uint16_t)slot;
+            page->site[slot] = (struct page_site){ .site = site };
+        }
+        page->site[slot].live_bytes += page->part[i].bytes;
+    }
+    page->sites = sites;
+}
+
+static inline uint32_t share_of(const struct pass_map *pass, uint32_t left, uint32_t live, uint32_t live_left)
+{
+    return pass->inverse ? (uint32_t)(left * live * pass->inverse[live_left / 16] >> 40) : left * live / live_left;
+}
+
 /* Free bytes beside live ones: each live site's share, by its bytes; all of them when no other site is there. */
 static void charge_pins(struct scan *scan, uint32_t held)
 {
     struct pass_map_page *page = scan->page;
     uint32_t left = held, live_left = page->live_bytes;
+    list_sites(scan);
     for (uint32_t i = 0; i < page->sites; i++) {
         uint32_t live = page->site[i].live_bytes;
-        if (live == 0)
-            continue;
-        uint32_t share = left * live / live_left;
-        struct tally *tally = pass_map_tally(scan->pass, page->site[i].site);
+        uint32_t share = share_of(scan->pass, left, live, live_left);
+        struct tally *tally = &scan->pass->tally[page->site[i].site];
         tally->share_bytes += share;
         if (live == page->live_bytes)
             tally->sole_bytes += held;
@@ -130,45 +179,70 @@ static void charge_pins(struct scan *scan, uint32_t held)
     charge_set(scan, held);
 }
 
-static void charge_page(struct scan *scan)
+/* Sums up the parts; the blocks that start on the page go to their sites.  Requested bytes on the page. */
+static uint64_t charge_blocks(struct scan *scan)
 {
     struct pass_map *pass = scan->pass;
     struct pass_map_page *page = scan->page;
-    uint32_t held = (uint32_t)scan->page_bytes - page->live_bytes;
-    if (held == 0)
-        return;
-    pass->held_bytes += held;
-    pass->large_held_bytes += page->large_bytes;
-    if (page->live_bytes == 0)
-        pass->held_page_bytes += held;
-    for (uint32_t i = 0; i < page->sites; i++) {
-        struct tally *tally = pass_map_tally(pass, page->site[i].site);
-        tally->held_bytes += page->site[i].held_bytes;
-        if (page->live_bytes == 0)
-            tally->held_page_bytes += page->site[i].held_bytes;
+    uint64_t blocks = 0, requested = 0;
+    uint32_t live_bytes = 0;
+    for (uint32_t i = 0; i < page->parts; i++) {
+        struct page_part *part = &page->part[i];
+        if (__builtin_expect(part->site >= pass->sites, 0))
+            part->site = 0;
+        struct tally *tally = &pass->tally[part->site];
+        live_bytes += part->bytes;
+        blocks += part->start != 0;
+        requested += part->requested;
+        tally->live_blocks += part->start != 0;
+        tally->live_bytes += part->requested;
+        if (part->start && scan->is_main)
+            tally->top_block = part->start;
     }
-    if (page->live_bytes)
-        charge_pins(scan, held);
+    page->live_bytes = live_bytes;
+    pass->live_blocks += blocks;
+    pass->live_bytes += requested;
+    pass->live_chunk_bytes += live_bytes;
+    return requested - page->requested_elsewhere;
+}
+
+/* The free bytes of a resident page, to their last owners. */
+static void charge_runs(struct scan *scan)
+{
+    struct pass_map *pass = scan->pass;
+    struct pass_map_page *page = scan->page;
+    uint32_t of_page = page->live_bytes == 0 ? UINT32_MAX : 0;
+    for (uint32_t i = 0; i < page->runs; i++) {
+        uint32_t value = page->run[i].value, bytes = page->run[i].bytes;
+        struct tally *tally = pass_map_tally(pass, value & BLOCKMAP_SITE_MASK);
+        tally->held_bytes += bytes;
+        tally->held_page_bytes += bytes & of_page;
+        pass->large_held_bytes += value & BLOCKMAP_LARGE ? bytes : 0;
+    }
 }
 
 static void leave_page(struct scan *scan)
 {
     struct pass_map *pass = scan->pass;
     struct pass_map_page *page = scan->page;
+    uint64_t requested = charge_blocks(scan);
     if (page->start && is_resident(scan, page->start)) {
-        pass->live_resident_bytes += page->requested_bytes;
-        pass->slack_resident_bytes += page->live_bytes - page->requested_bytes;
-        charge_page(scan);
+        uint32_t held = (uint32_t)scan->page_bytes - page->live_bytes;
+        pass->live_resident_bytes += requested;
+        pass->slack_resident_bytes += page->live_bytes - requested;
+        pass->held_bytes += held;
+        if (page->live_bytes == 0)
+            pass->held_page_bytes += held;
+        charge_runs(scan);
+        if (held && page->live_bytes)
+            charge_pins(scan, held);
     } else {
-        pass->nonresident_live_bytes += page->requested_bytes;
+        pass->nonresident_live_bytes += requested;
     }
     page->start = 0;
-    page->live_bytes = 0;
-    page->requested_bytes = 0;
-    page->large_bytes = 0;
+    page->parts = page->runs = 0;
+    page->requested_elsewhere = 0;
     page->spill_end = 0;
-    page->sites = 0;
-    scan->pass->page_count++;
 }
 
 static inline void enter_page(struct scan *scan, uintptr_t address)
@@ -184,8 +258,8 @@ static inline void enter_page(struct scan *scan, uintptr_t address)
 
 static void hold_whole_pages(struct scan *scan, uintptr_t from, uintptr_t to, uint32_t value)
 {
-    size_t first = (from - scan->extent->start) / scan->page_bytes;
-    uint64_t bytes = residency_sum(scan->extent->resident + first, (to - from) / scan->page_bytes) * scan->page_bytes;
+    size_t first = (from - scan->extent->start) >> scan->page_shift;
+    uint64_t bytes = residency_sum(scan->extent->resident + first, (to - from) >> scan->page_shift) * scan->page_bytes;
     struct tally *tally = pass_map_tally(scan->pass, value & BLOCKMAP_SITE_MASK);
     tally->held_bytes += bytes;
     tally->held_page_bytes += bytes;
@@ -198,9 +272,7 @@ static void hold_whole_pages(struct scan *scan, uintptr_t from, uintptr_t to, ui
 static void hold_part(struct scan *scan, uintptr_t from, uintptr_t to, uint32_t value)
 {
     enter_page(scan, from);
-    page_site(scan, value & BLOCKMAP_SITE_MASK)->held_bytes += (uint32_t)(to - from);
-    if (value & BLOCKMAP_LARGE)
-        scan->page->large_bytes += (uint32_t)(to - from);
+    page_run(scan, (uint32_t)(to - from), value);
 }
 
 /* Ends the run of freed cells at `to`. */
@@ -232,6 +304,17 @@ static void end_run(struct scan *scan, uintptr_t to)
 
 /* ---- live blocks ---------------------------------------------------------------------------------- */
 
+static void start_block(struct scan *scan, uintptr_t chunk, uint64_t requested, uint32_t site)
+{
+    struct tally *tally = pass_map_tally(scan->pass, site);
+    tally->live_bytes += requested;
+    tally->live_blocks++;
+    if (scan->is_main)
+        tally->top_block = chunk;
+    scan->pass->live_bytes += requested;
+    scan->pass->live_blocks++;
+}
+
 /* Chunk bytes [from, to) of a live block, of which those below `slack` were requested. */
 static void live_range(struct scan *scan, uintptr_t from, uintptr_t to, uintptr_t slack, uint32_t site)
 {
@@ -242,9 +325,12 @@ static void live_range(struct scan *scan, uintptr_t from, uintptr_t to, uintptr_
         uintptr_t end = (from | mask) + 1;
         if (!(from & mask) && slack - from > mask && slack > from) {    /* whole pages of requested bytes */
             leave_page(scan);
+            if (from == start)
+                start_block(scan, start, slack - start, site);
             end = slack & ~mask;
-            size_t first = (from - scan->extent->start) / scan->page_bytes;
-            uint64_t resident = residency_sum(scan->extent->resident + first, (end - from) / scan->page_bytes) *
+            pass->live_chunk_bytes += end - from;
+            size_t first = (from - scan->extent->start) >> scan->page_shift;
+            uint64_t resident = residency_sum(scan->extent->resident + first, (end - from) >> scan->page_shift) *
                 scan->page_bytes;
             pass->live_resident_bytes += resident;
             pass->nonresident_live_bytes += end - from - resident;
@@ -252,43 +338,29 @@ static void live_range(struct scan *scan, uintptr_t from, uintptr_t to, uintptr_
             if (end > to)
                 end = to;
             enter_page(scan, from);
-            struct page_site *part = page_site(scan, site);
-            part->live_bytes += (uint32_t)(end - from);
-            scan->page->live_bytes += (uint32_t)(end - from);
+            uint64_t here = slack > from ? (slack < end ? slack : end) - from : 0;
+            struct page_part *part = &scan->page->part[scan->page->parts++];
+            *part = (struct page_part){ .site = site, .bytes = (uint32_t)(end - from) };
             if (from == start) {
-                part->blocks++;
-                part->block_bytes += slack - start;
+                part->start = start;
+                part->requested = slack - start;
             } else {
                 scan->page->spill_end = to;
                 scan->page->spill_bytes = slack - start;
             }
-            if (slack > from)
-                scan->page->requested_bytes += (uint32_t)((slack < end ? slack : end) - from);
+            scan->page->requested_elsewhere += part->requested - here;
         }
         from = end;
     }
 }
 
-static void end_gap(struct scan *scan, uintptr_t to, uint64_t after)
+static inline void end_gap(struct scan *scan, uintptr_t to, uint64_t after)
 {
     if (to > scan->gap.from) {
         scan->gap.to = to;
         scan->gap.after = after;
         gaps_add(scan->gaps, &scan->gap);
     }
-}
-
-static inline void tally_block(struct scan *scan, uintptr_t chunk, uint32_t site, size_t requested, size_t bytes)
-{
-    struct pass_map *pass = scan->pass;
-    struct tally *tally = pass_map_tally(pass, site);
-    tally->live_bytes += requested;
-    tally->live_blocks++;
-    if (scan->is_main)
-        tally->top_block = chunk;
-    pass->live_bytes += requested;
-    pass->live_blocks++;
-    pass->live_chunk_bytes += bytes;
 }
 
 /* The slack is what follows the requested bytes; the header before them counts as slack too. */
@@ -307,46 +379,114 @@ static void live_block(struct scan *scan, uintptr_t chunk, const struct blockmap
     }
     end_run(scan, chunk);
     end_gap(scan, chunk, block->chunk);
-    tally_block(scan, chunk, block->site, block->requested, block->chunk);
     uintptr_t slack = chunk + block->requested < end ? chunk + block->requested : end;
+    uint64_t cut_off = block->requested - (slack - chunk);
+    pass_map_tally(scan->pass, block->site)->live_bytes += cut_off;
+    scan->pass->live_bytes += cut_off;
+    scan->pass->live_chunk_bytes += block->chunk - (end - chunk);
     scan->block_start = chunk;
     scan->block_end = end;
     live_range(scan, chunk, end, slack, block->site);
     scan->at = end;
     scan->run_value = NO_RUN;
-    scan->gap = (struct gap){ .from = end, .before = block->chunk };
-}
-
-/* The common case: a small block right behind another one, on the current page.  False: not that. */
-static inline bool live_block_quickly(struct scan *scan, uintptr_t chunk, uint32_t site, size_t requested, size_t bytes)
-{
-    struct pass_map_page *page = scan->page;
-    if (chunk != scan->at || chunk - page->start > scan->page_bytes - bytes || scan->run_value != NO_RUN)
-        return false;
-    tally_block(scan, chunk, site, requested, bytes);
-    struct page_site *part = page_site(scan, site);
-    part->live_bytes += (uint32_t)bytes;
-    part->blocks++;
-    part->block_bytes += requested;
-    page->live_bytes += (uint32_t)bytes;
-    page->requested_bytes += (uint32_t)requested;
-    scan->at = chunk + bytes;
-    scan->gap.from = chunk + bytes;
-    scan->gap.before = bytes;
-    return true;
+    scan->gap = (struct gap){ .from = end, .before = block->chunk, .freed = true };
 }
 
 /* ---- cells ---------------------------------------------------------------------------------------- */
 
+/*
+ * What the common cases need of the scan and its page, in registers: a run of freed cells that ends on the page where
+ * it began, and a small live block within that page.  Everything else is done by the functions above.
+ */
+struct near {
+    uintptr_t at;
+    uintptr_t limit;            /* end of the page; 0: nothing is a common case */
+    uint32_t run_value;
+    uint32_t gap_values;        /* all those of the gap, anded */
+    uintptr_t gap_from;
+    uint64_t gap_before;
+    struct page_part *part;     /* the next ones */
+    struct page_run *run;
+};
+
+#define NEAR static inline __attribute__((always_inline))
+
+NEAR struct near come_near(const struct scan *scan)
+{
+    const struct pass_map_page *page = scan->page;
+    return (struct near){
+        .at = scan->at, .limit = page->start && !scan->in_pieces ? page->start + scan->page_bytes : 0,
+        .run_value = scan->run_value, .gap_values = scan->gap.freed ? UINT32_MAX : 0, .gap_from = scan->gap.from,
+        .gap_before = scan->gap.before, .part = page->part + page->parts, .run = page->run + page->runs,
+    };
+}
+
+NEAR void go_far(struct scan *scan, const struct near *near)
+{
+    struct pass_map_page *page = scan->page;
+    scan->at = near->at;
+    scan->run_value = near->run_value;
+    scan->gap.freed = near->gap_values & BLOCKMAP_PAINTED;
+    scan->gap.from = near->gap_from;
+    scan->gap.before = near->gap_before;
+    page->parts = (uint32_t)(near->part - page->part);
+    page->runs = (uint32_t)(near->run - page->run);
+}
+
+NEAR void end_run_near(struct near *near, uintptr_t to)
+{
+    uint32_t value = near->run_value == NO_RUN ? 0 : near->run_value;
+    *near->run++ = (struct page_run){ value, (uint32_t)(to - near->at) };
+    near->at = to;
+}
+
+NEAR bool live_block_near(struct gaps *gaps, struct near *near, uintptr_t chunk, uint32_t word, size_t bytes)
+{
+    if (chunk < near->at || chunk + bytes > near->limit)
+        return false;
+    if (chunk > near->at)
+        end_run_near(near, chunk);
+    if (chunk > near->gap_from) {
+        gaps_add(gaps, &(struct gap){ near->gap_from, chunk, near->gap_before, bytes,
+                                      near->gap_values & BLOCKMAP_PAINTED });
+        near->gap_values = UINT32_MAX;
+    }
+    *near->part++ = (struct page_part){ word & BLOCKMAP_SITE_MASK, (uint32_t)bytes,
+                                        word >> BLOCKMAP_CODE_SHIFT & BLOCKMAP_CODE_MASK, chunk };
+    near->run_value = NO_RUN;
+    near->at = near->gap_from = chunk + bytes;
+    near->gap_before = bytes;
+    return true;
+}
+
+NEAR void next_run(struct scan *scan, struct near *near, uintptr_t boundary, uint32_t value)
+{
+    if (value == near->run_value)
+        return;
+    if (near->run_value != NO_RUN && boundary > near->at) {
+        if (boundary <= near->limit) {
+            end_run_near(near, boundary);
+        } else {
+            go_far(scan, near);
+            end_run(scan, boundary);
+            *near = come_near(scan);
+        }
+    }
+    near->run_value = value;
+    near->gap_values &= value;
+    /* A freed chunk most likely starts here, whose header the gap's chain will need. */
+    if (scan->gaps->fetch)
+        __builtin_prefetch((const void *)boundary);
+}
+
 /* The number of cells from `at` on, below `limit`, that have the same value. */
-static inline size_t same_cells(const uint32_t *cell, size_t limit, uint32_t value)
+static inline size_t same_cells(const uint32_t *cell, size_t at, size_t limit, uint32_t value)
 {
     typedef uint32_t four_cells __attribute__((vector_size(16), aligned(4), may_alias));
+    typedef uint64_t two_words __attribute__((vector_size(16), may_alias));
     four_cells wanted = { value, value, value, value };
-    size_t at = 0;
     while (at + 8 <= limit) {
         four_cells differ = (*(const four_cells *)(cell + at) ^ wanted) | (*(const four_cells *)(cell + at + 4) ^ wanted);
-        typedef uint64_t two_words __attribute__((vector_size(16), may_alias));
         two_words words = (two_words)differ;
         if (words[0] | words[1])
             break;
@@ -357,74 +497,85 @@ static inline size_t same_cells(const uint32_t *cell, size_t limit, uint32_t val
     return at;
 }
 
-static inline void next_run(struct scan *scan, uintptr_t boundary, uint32_t value)
-{
-    if (value == scan->run_value)
-        return;
-    if (scan->run_value != NO_RUN)
-        end_run(scan, boundary);
-    scan->run_value = value;
-}
-
 /* Addresses here are of blocks, 16 bytes above those of chunks under glibc.  Scans the cells from `at` up to the end of their
  * page; returns the address at which to go on. */
-static uintptr_t scan_page(struct scan *scan, const struct blockmap_leaf *leaf, uintptr_t at)
+NEAR uintptr_t scan_cells(struct scan *scan, const struct blockmap_leaf *leaf, uintptr_t at, bool glibc)
 {
-    unsigned shift = blockmap.shift;
-    uintptr_t header = blockmap.foreign ? 0 : 16;
+    unsigned shift = glibc ? 5 : 4;
+    uintptr_t header = glibc ? 16 : 0;
     uintptr_t page_end = (at | (BLOCKMAP_PAGE_BYTES - 1)) + 1;
-    uint32_t record = __atomic_load_n(&leaf->page_record[blockmap_page_index(at)], __ATOMIC_ACQUIRE);
-    if (record) {
-        next_run(scan, at & ~(((uintptr_t)1 << shift) - 1), record & ~BLOCKMAP_BUSY);
-        return page_end;
-    }
     const uint32_t *cell = &leaf->cell[blockmap_cell_index(at, shift)];
     size_t count = (page_end - at + ((uintptr_t)1 << shift) - 1) >> shift;
     uintptr_t base = at & ~(((uintptr_t)1 << shift) - 1);
+    struct near near = come_near(scan);
     for (size_t i = 0; i < count;) {
         uint32_t word = __atomic_load_n(&cell[i], __ATOMIC_RELAXED);
-        uintptr_t block = base + (i << shift);
-        if (word & BLOCKMAP_LIVE) {
-            struct blockmap_extent extent;
-            size_t requested = word >> BLOCKMAP_CODE_SHIFT & BLOCKMAP_CODE_MASK;
-            block += word & BLOCKMAP_UPPER ? 16 : 0;
-            if (requested < BLOCKMAP_DIRECT_LIMIT && header) {
-                size_t bytes = blockmap_smallest_chunk(requested);
-                if (live_block_quickly(scan, block - header, word & BLOCKMAP_SITE_MASK, requested, bytes)) {
-                    i = (block + bytes - base) >> shift;
-                    continue;
-                }
-            }
-            if (blockmap_decode_word(block, word, &extent)) {
-                live_block(scan, block - header, &extent);
-                uintptr_t next = scan->at + header;
-                if (next <= block || next >= page_end)
-                    return next > block ? next : page_end;
-                i = (next - base) >> shift;
-                continue;
-            }
-            word = 0;
+        if (!(word & BLOCKMAP_LIVE)) {
+            next_run(scan, &near, base + (i << shift), word);
+            i++;
+            if (i < count && cell[i] == word && ++i < count && cell[i] == word)
+                i = same_cells(cell, i + 1, count, word);
+            continue;
         }
-        next_run(scan, block & ~(((uintptr_t)1 << shift) - 1), word);
-        i += word ? same_cells(cell + i, count - i, word) : 1;
+        uintptr_t block = base + (i << shift) + (word & BLOCKMAP_UPPER ? 16 : 0);
+        size_t requested = word >> BLOCKMAP_CODE_SHIFT & BLOCKMAP_CODE_MASK;
+        size_t bytes = blockmap_smallest_chunk(requested);
+        if (glibc && requested < BLOCKMAP_DIRECT_LIMIT &&
+            live_block_near(scan->gaps, &near, block - header, word, bytes)) {
+            i = (block - base + bytes) >> shift;
+            continue;
+        }
+        struct blockmap_extent extent;
+        if (!blockmap_decode_word(block, word, &extent)) {
+            next_run(scan, &near, base + (i << shift), 0);
+            i++;
+            continue;
+        }
+        go_far(scan, &near);
+        live_block(scan, block - header, &extent);
+        near = come_near(scan);
+        uintptr_t next = near.at + header;
+        if (next <= block || next >= page_end)
+            return next > block ? next : page_end;
+        i = (next - base) >> shift;
     }
+    go_far(scan, &near);
     return page_end;
+}
+
+static void begin_run(struct scan *scan, uintptr_t boundary, uint32_t value)
+{
+    struct near near = come_near(scan);
+    next_run(scan, &near, boundary, value);
+    go_far(scan, &near);
+}
+
+static uintptr_t scan_page(struct scan *scan, const struct blockmap_leaf *leaf, uintptr_t at)
+{
+    uint32_t record = __atomic_load_n(&leaf->page_record[blockmap_page_index(at)], __ATOMIC_ACQUIRE);
+    if (!record)
+        return blockmap.foreign ? scan_cells(scan, leaf, at, false) : scan_cells(scan, leaf, at, true);
+    if ((record & ~BLOCKMAP_BUSY) != scan->run_value)
+        begin_run(scan, at & ~(((uintptr_t)1 << blockmap.shift) - 1), record & ~BLOCKMAP_BUSY);
+    return (at | (BLOCKMAP_PAGE_BYTES - 1)) + 1;
 }
 
 void pass_map_scan(struct pass_map *pass, struct extent *extent, struct gaps *gaps)
 {
     uintptr_t header = blockmap.foreign ? 0 : 16;
+    size_t page_bytes = sys_page_bytes();
     struct scan scan = { .pass = pass, .page = pass->page, .extent = extent, .gaps = gaps,
-                         .page_bytes = sys_page_bytes(), .is_main = extent->kind == EXTENT_BREAK, .at = extent->start, .run_value = NO_RUN,
+                         .page_bytes = page_bytes, .page_shift = (unsigned)__builtin_ctzl(page_bytes),
+                         .is_main = extent->kind == EXTENT_BREAK,
+                         .in_pieces = extent->kind == EXTENT_FOREIGN, .at = extent->start, .run_value = NO_RUN,
                          .gap = { .from = extent->start } };
-    pass->page_count++;
     uintptr_t at = extent->start + header;
     while (at < extent->end) {
         const struct blockmap_leaf *leaf = blockmap_leaf_of(at);
         if (leaf) {
             at = scan_page(&scan, leaf, at);
         } else {
-            next_run(&scan, at & ~(uintptr_t)31, 0);
+            begin_run(&scan, at & ~(uintptr_t)31, 0);
             at = (at | (BLOCKMAP_LEAF_BYTES - 1)) + 1;
         }
     }

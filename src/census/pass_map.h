@@ -17,13 +17,12 @@ struct gaps;
 struct pins;
 struct scratch;
 
-/* Of one site. */
+/* Of one site.  In a cache line of its own: pages name sites in no order. */
 struct tally {
-    uint64_t live_bytes, live_blocks;   /* requested; resident or not */
+    _Alignas(64) uint64_t live_bytes;   /* requested; resident or not */
+    uint64_t live_blocks;
     uint64_t held_bytes, held_page_bytes, sole_bytes, share_bytes;
     uintptr_t top_block;                /* the highest live block in the main heap, 0: none */
-    uint32_t page_mark;                 /* private to the scan */
-    uint32_t page_entry;
 };
 
 struct pass_map {
@@ -41,7 +40,8 @@ struct pass_map {
     uint64_t odd_blocks;                /* cells that contradict the extents: the heap moves */
     struct pins *pins;                  /* told of pages that live blocks hold */
     struct pass_map_page *page;
-    uint64_t page_count;
+    uint64_t *inverse;                  /* of 16 x i, times 2^40, rounded up; NULL: pages are too large for that */
+    uint16_t *slot_of;                  /* by site: where the page's list has it, if it does */
 };
 
 bool pass_map_init(struct pass_map *pass, uint32_t sites, struct pins *pins, struct scratch *scratch);

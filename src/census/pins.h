@@ -34,6 +34,8 @@ struct pin_page {
 struct pin_set;
 struct pins {
     struct pin_set *set;        /* open addressing */
+    uint32_t *tag;              /* of each: a part of its hash; 0: empty */
+    uint32_t *used;             /* those that are not empty; made for the ranking */
     uint32_t count;
     uint64_t *score;            /* by site; scratch of the ranking */
     bool *chosen;               /* by site */
