@@ -25,6 +25,7 @@
 #define CELLS_MOST 5u                   /* of the record of a live block */
 #define MMAPPED_BIT 2u                  /* of a chunk's size word, in glibc and in our wide record */
 #define SPINS 2048
+#define RECORDS_OF_A_BIT 1024u          /* of blockmap_leaf.busy */
 
 struct blockmap blockmap;      /* zero, so that its 16 MiB take no space in the library file */
 static uint32_t map_failures;
@@ -101,6 +102,15 @@ static uint32_t *page_cells(struct blockmap_leaf *leaf, size_t page)
     return leaf->cell + page * (PAGE >> blockmap.shift);
 }
 
+/* So that the child of a fork, which may come at any time, looks for the record there.  The bit stays: to count those
+ * at work would need atomic operations that wait until all cells are written. */
+static void tell_busy(struct blockmap_leaf *leaf, size_t page)
+{
+    uint32_t bit = 1u << page / RECORDS_OF_A_BIT;
+    if (!(__atomic_load_n(&leaf->busy, __ATOMIC_ACQUIRE) & bit))
+        __atomic_fetch_or(&leaf->busy, bit, __ATOMIC_ACQ_REL);
+}
+
 /* Makes the cells of a page valid.  False: another thread has been at it for too long. */
 static bool page_expand(struct blockmap_leaf *leaf, size_t page)
 {
@@ -113,17 +123,13 @@ static bool page_expand(struct blockmap_leaf *leaf, size_t page)
             pause_shortly(spins);
             continue;
         }
-        /* Counted first, so that the child of a fork in between looks for it. */
-        __atomic_fetch_add(&leaf->busy, 1, __ATOMIC_ACQ_REL);
-        bool mine = __atomic_compare_exchange_n(record, &value, value | BLOCKMAP_BUSY, false, __ATOMIC_ACQUIRE,
-                                                __ATOMIC_RELAXED);
-        if (mine) {
+        tell_busy(leaf, page);
+        if (__atomic_compare_exchange_n(record, &value, value | BLOCKMAP_BUSY, false, __ATOMIC_ACQUIRE,
+                                        __ATOMIC_RELAXED)) {
             fill(page_cells(leaf, page), PAGE >> blockmap.shift, value);
             __atomic_store_n(record, 0, __ATOMIC_RELEASE);
-        }
-        __atomic_fetch_sub(&leaf->busy, 1, __ATOMIC_ACQ_REL);
-        if (mine)
             return true;
+        }
     }
     return false;
 }
@@ -319,16 +325,25 @@ __attribute__((cold, noinline)) void blockmap_birth_slow(uintptr_t block, size_t
     birth->stored = true;
 }
 
-/* One page's part [from, to) of a dead block; both are multiples of a cell. */
-static void paint_page(struct blockmap_leaf *leaf, uintptr_t from, uintptr_t to, uint32_t value)
+/* A part [from, to) of a dead block that is less than a page, on one page; both are multiples of a cell. */
+static void paint_part(struct blockmap_leaf *leaf, uintptr_t from, uintptr_t to, uint32_t value)
 {
-    size_t page = blockmap_page_index(from);
-    if (to - from == PAGE) {
-        __atomic_store_n(&leaf->page_record[page], value, __ATOMIC_RELEASE);
+    if (from < to && page_expand(leaf, blockmap_page_index(from)))
+        fill(&leaf->cell[blockmap_cell_index(from, blockmap.shift)], (size_t)(to - from) >> blockmap.shift, value);
+}
+
+/* A part that is in one leaf.  Its last page first, whose record may have to be taken: that waits for the stores before it. */
+static void paint_in_leaf(struct blockmap_leaf *leaf, uintptr_t from, uintptr_t to, uint32_t value)
+{
+    uintptr_t first = (from + PAGE - 1) & ~(uintptr_t)(PAGE - 1), last = to & ~(uintptr_t)(PAGE - 1);
+    if (first > last) {
+        paint_part(leaf, from, to, value);
         return;
     }
-    if (page_expand(leaf, page))
-        fill(&leaf->cell[blockmap_cell_index(from, blockmap.shift)], (size_t)(to - from) >> blockmap.shift, value);
+    paint_part(leaf, last, to, value);
+    if (first < last)
+        fill(&leaf->page_record[blockmap_page_index(first)], (size_t)(last - first) / PAGE, value);
+    paint_part(leaf, from, first, value);
 }
 
 static void paint(uintptr_t from, uintptr_t to, uint32_t value)
@@ -338,13 +353,8 @@ static void paint(uintptr_t from, uintptr_t to, uint32_t value)
         uintptr_t leaf_end = (from | (BLOCKMAP_LEAF_BYTES - 1)) + 1;
         if (leaf_end > to)
             leaf_end = to;
-        while (leaf && from < leaf_end) {
-            uintptr_t page_end = (from | (PAGE - 1)) + 1;
-            if (page_end > leaf_end)
-                page_end = leaf_end;
-            paint_page(leaf, from, page_end, value);
-            from = page_end;
-        }
+        if (leaf)
+            paint_in_leaf(leaf, from, leaf_end, value);
         from = leaf_end;
     }
 }
@@ -513,9 +523,11 @@ bool blockmap_used(uintptr_t from, uintptr_t to)
 void blockmap_fork_child(void)
 {
     for (struct blockmap_leaf *leaf = blockmap.first; leaf; leaf = leaf->next) {
-        if (leaf->busy == 0)
-            continue;
-        for (size_t page = 0; page < BLOCKMAP_LEAF_PAGES; page++) {
+        for (size_t page = 0; leaf->busy && page < BLOCKMAP_LEAF_PAGES; page++) {
+            if (!(leaf->busy >> page / RECORDS_OF_A_BIT & 1)) {
+                page |= RECORDS_OF_A_BIT - 1;
+                continue;
+            }
             uint32_t value = leaf->page_record[page];
             if (value & BLOCKMAP_BUSY) {
                 fill(page_cells(leaf, page), PAGE >> blockmap.shift, value & ~BLOCKMAP_BUSY);

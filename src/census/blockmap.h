@@ -85,7 +85,7 @@ struct blockmap_leaf {
     uint32_t page_record[BLOCKMAP_LEAF_PAGES];
     uintptr_t base;
     struct blockmap_leaf *next;         /* all leaves, newest first */
-    uint32_t busy;                      /* page records being expanded now */
+    uint32_t busy;                      /* a bit for every 1,024 page records: one of them may be BUSY, or was */
     unsigned char padding[4096 - 20];
     uint32_t cell[];                    /* 2^(26 - shift) */
 };
