@@ -508,13 +508,13 @@ bool blockmap_used(uintptr_t from, uintptr_t to)
         to = leaf->base + BLOCKMAP_LEAF_BYTES;
     struct touched touched = { .start = NULL };
     for (size_t page = blockmap_page_index(from); page <= blockmap_page_index(to - 1); page++) {
-        if (leaf->page_record[page])
+        if (__atomic_load_n(&leaf->page_record[page], __ATOMIC_RELAXED))
             return true;
         size_t cell = page * (PAGE >> blockmap.shift);
         if (!is_touched(&touched, &leaf->cell[cell], &leaf->cell[leaf_cells()]))
             continue;
         for (size_t i = 0; i < PAGE >> blockmap.shift; i++)
-            if (leaf->cell[cell + i])
+            if (__atomic_load_n(&leaf->cell[cell + i], __ATOMIC_RELAXED))
                 return true;
     }
     return false;

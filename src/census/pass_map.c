@@ -485,14 +485,14 @@ static inline size_t same_cells(const uint32_t *cell, size_t at, size_t limit, u
     typedef uint32_t four_cells __attribute__((vector_size(16), aligned(4), may_alias));
     typedef uint64_t two_words __attribute__((vector_size(16), may_alias));
     four_cells wanted = { value, value, value, value };
-    while (at + 8 <= limit) {
+    while (at + 8 <= limit && !BLOCKMAP_BY_CELL) {
         four_cells differ = (*(const four_cells *)(cell + at) ^ wanted) | (*(const four_cells *)(cell + at + 4) ^ wanted);
         two_words words = (two_words)differ;
         if (words[0] | words[1])
             break;
         at += 8;
     }
-    while (at < limit && cell[at] == value)
+    while (at < limit && __atomic_load_n(&cell[at], __ATOMIC_RELAXED) == value)
         at++;
     return at;
 }
@@ -513,7 +513,8 @@ NEAR uintptr_t scan_cells(struct scan *scan, const struct blockmap_leaf *leaf, u
         if (!(word & BLOCKMAP_LIVE)) {
             next_run(scan, &near, base + (i << shift), word);
             i++;
-            if (i < count && cell[i] == word && ++i < count && cell[i] == word)
+            if (i < count && __atomic_load_n(&cell[i], __ATOMIC_RELAXED) == word && ++i < count &&
+                __atomic_load_n(&cell[i], __ATOMIC_RELAXED) == word)
                 i = same_cells(cell, i + 1, count, word);
             continue;
         }

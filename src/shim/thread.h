@@ -109,7 +109,8 @@ static inline __attribute__((always_inline)) struct thread *thread_enter(void)
 static inline void thread_leave(struct thread *thread)
 {
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    thread->busy = 0;
+    /* A second thread that begins waits for this, and then counts on what the event has stored. */
+    __atomic_store_n(&thread->busy, 0, __ATOMIC_RELEASE);
     if (__builtin_expect(thread->pending != 0, 0))
         thread_leave_slow(thread);
 }

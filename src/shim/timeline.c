@@ -92,7 +92,7 @@ static void sample(uint64_t now)
         .mapped_bytes = (uint64_t)(mapped_bytes > 0 ? mapped_bytes : 0),
     };
     recording_sample(&point);
-    due_ns = now + HMK_GET(live->timeline_interval_ns);
+    HMK_SET(due_ns, now + HMK_GET(live->timeline_interval_ns));
     overhead_note(now);
 }
 

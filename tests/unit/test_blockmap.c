@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define REAL_HEAP 0     /* malloc is not glibc's */
 #else
 #define REAL_HEAP 1
@@ -399,7 +399,7 @@ END_TEST
 
 /* Owners of different parts of a page whose record must be expanded, all at once. */
 
-enum { RACERS = 4, RACE_PAGES = 64, RACE_ROUNDS = 500 };
+enum { RACERS = 8, RACE_PAGES = 64, RACE_ROUNDS = 500, RACE_UNITS = 29 };
 static struct {
     struct model model;
     pthread_barrier_t barrier;
@@ -412,16 +412,16 @@ static void *race_thread(void *argument)
         pthread_barrier_wait(&race.barrier);    /* the large block has been freed */
         struct model_block blocks[RACE_PAGES];
         for (size_t page = 0; page < RACE_PAGES; page++) {
-            size_t at = page * 256 + me * 63 + round % 3;
-            blocks[page] = (struct model_block){ race.model.start + at * 16 + 16, 40 * 16, 41 * 16, 0 };
-            *(size_t *)(blocks[page].block - 8) = 41 * 16 | 1;
+            size_t at = page * 256 + me * 31 + round % 3;
+            blocks[page] = (struct model_block){ race.model.start + at * 16 + 16, (RACE_UNITS - 1) * 16, RACE_UNITS * 16, 0 };
+            *(size_t *)(blocks[page].block - 8) = RACE_UNITS * 16 | 1;
             model_birth(&blocks[page], (uint32_t)(100 + me));
         }
         for (size_t page = 0; page < RACE_PAGES; page++) {
             struct blockmap_block dead;
             sure(blockmap_death((void *)blocks[page].block, 0, &dead));
-            sure_eq(dead.requested, 640);
-            oracle_paint(blocks[page].block - 16, 41 * 16, (uint32_t)(100 + me));
+            sure_eq(dead.requested, (RACE_UNITS - 1) * 16);
+            oracle_paint(blocks[page].block - 16, RACE_UNITS * 16, (uint32_t)(100 + me));
         }
         pthread_barrier_wait(&race.barrier);
     }

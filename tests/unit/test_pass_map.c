@@ -12,6 +12,7 @@
 #include "census/scratch.h"
 
 #include <check.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -37,6 +38,7 @@ static struct live *blocks;
 static uint32_t block_count;
 static unsigned char *resident;
 static uint64_t random_state;
+static int threads_done;
 
 static uint32_t next_random(void)
 {
@@ -51,8 +53,12 @@ static void *map_memory(size_t bytes)
     return memory;
 }
 
+/* Where the tests share a process (sanitizers), each starts with an empty map. */
 static void build(bool glibc)
 {
+    memset(blockmap.leaf, 0, sizeof(blockmap.leaf));
+    blockmap.first = NULL;
+    block_count = 0;
     blockmap_init(glibc);
     page_bytes = (size_t)sysconf(_SC_PAGESIZE);
     uintptr_t memory = (uintptr_t)map_memory(2 * BLOCKMAP_LEAF_BYTES);
@@ -291,7 +297,7 @@ static void compare_random_heaps(bool glibc, uint64_t seed)
 {
     random_state = seed;
     build(glibc);
-    for (unsigned i = 0; i < 40; i++) {
+    for (unsigned i = 0; i < 15; i++) {
         churn();
         if (glibc)
             scan_and_compare(i % 2 ? EXTENT_BREAK : EXTENT_HEAP);
@@ -312,6 +318,73 @@ START_TEST(test_random_heaps_of_another_allocator)
 }
 END_TEST
 
+/* ---- beside threads ------------------------------------------------------------------------------- */
+
+/* Neighbours share pages; what they do at the same time is to each page's record and to cells side by side. */
+enum { THREADS = 8, ROUNDS = 1000 };
+
+static void *keep_changing(void *argument)
+{
+    uintptr_t start = heap + (uintptr_t)argument * (HEAP_BYTES / THREADS) + 7 * 32;
+    uintptr_t end = start + HEAP_BYTES / THREADS - 10 * 32;
+    uint64_t random = (uintptr_t)argument + 1;
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        uintptr_t at[64];
+        unsigned count = 0;
+        uintptr_t next = start;
+        for (; count < 64; count++) {
+            random = random * 6364136223846793005u + 1442695040888963407u;
+            size_t requested = 24 + (random >> 40) % (random >> 62 ? 300 : 20000);
+            size_t chunk = blockmap_smallest_chunk(requested);
+            if (next + chunk > end)
+                break;
+            struct blockmap_birth birth;
+            *(size_t *)(next + 8) = chunk | 1;
+            at[count] = next + 16;
+            blockmap_birth((void *)at[count], requested, 1 + (random >> 50) % (SITES - 1), &birth);
+            ck_assert(birth.stored && !birth.stale);
+            next += chunk + (random >> 36) % 4 * 32;
+        }
+        for (unsigned i = 0; i < count; i++) {
+            struct blockmap_block dead;
+            ck_assert(blockmap_death((void *)at[i], 0, &dead));
+        }
+    }
+    return __atomic_add_fetch(&threads_done, 1, __ATOMIC_RELEASE), NULL;
+}
+
+/* What is live changes all the time, but every resident byte is in one sum or another. */
+static void scan_once(void)
+{
+    struct scratch scratch = { NULL };
+    struct pass_map pass;
+    struct pins pins;
+    struct extent extent = { .start = heap, .end = heap + HEAP_BYTES, .kind = EXTENT_HEAP, .head_end = heap,
+                             .resident = resident };
+    struct gaps *gaps = scratch_alloc(&scratch, sizeof(*gaps));
+    ck_assert(gaps && pins_init(&pins, SITES, &scratch) && pass_map_init(&pass, SITES, &pins, &scratch));
+    gaps_begin(gaps, &extent);
+    pass_map_scan(&pass, &extent, gaps);
+    gaps_end(gaps);
+    ck_assert_uint_eq(pass.live_resident_bytes + pass.slack_resident_bytes + pass.held_bytes, HEAP_BYTES);
+    scratch_release(&scratch);
+}
+
+START_TEST(test_beside_threads)
+{
+    build(true);
+    memset(resident, 1, HEAP_BYTES / page_bytes);
+    pthread_t thread[THREADS];
+    for (uintptr_t i = 0; i < THREADS; i++)
+        ck_assert_int_eq(pthread_create(&thread[i], NULL, keep_changing, (void *)i), 0);
+    while (__atomic_load_n(&threads_done, __ATOMIC_ACQUIRE) < THREADS)
+        scan_once();
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(thread[i], NULL);
+    scan_once();
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("pass_map");
@@ -319,6 +392,7 @@ int main(void)
     tcase_set_timeout(tcase, 120);
     tcase_add_loop_test(tcase, test_random_heaps_of_glibc, 0, 4);
     tcase_add_loop_test(tcase, test_random_heaps_of_another_allocator, 0, 4);
+    tcase_add_test(tcase, test_beside_threads);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
