@@ -14,6 +14,7 @@
 
 #include <string.h>
 #include <sys/mman.h>
+#include "census/residency.h"
 #include "freestanding/sys.h"
 #include "freestanding/banned.h"
 
@@ -536,6 +537,59 @@ void blockmap_fork_child(void)
         }
         leaf->busy = 0;
     }
+}
+
+/* Heap of which a page of cells tells.  `resident` is by page of the system. */
+static bool says_nothing(const struct blockmap_leaf *leaf, size_t first, size_t count, const unsigned char *resident)
+{
+    size_t per_page = PAGE >> blockmap.shift, per_system_page = sys_page_bytes() >> blockmap.shift;
+    /* The record of a block that starts right before may reach in. */
+    for (size_t i = first < CELLS_MOST ? 0 : first + 1 - CELLS_MOST; i < first; i++)
+        if (leaf->cell[i] & BLOCKMAP_LIVE)
+            return false;
+    for (size_t i = 0; i < count; i += per_page) {
+        if (leaf->page_record[(first + i) / per_page])
+            continue;
+        if (resident[i / per_system_page])
+            return false;
+        for (size_t cell = first + i; cell < first + i + per_page; cell++)
+            if (leaf->cell[cell] & BLOCKMAP_LIVE)
+                return false;
+    }
+    return true;
+}
+
+#define RELEASE_PAGES 1024u     /* of heap, looked at together */
+
+static void release_in_leaf(struct blockmap_leaf *leaf)
+{
+    unsigned char resident[RELEASE_PAGES];
+    struct touched touched = { .start = NULL };
+    size_t page_bytes = sys_page_bytes();
+    size_t count = page_bytes / sizeof(uint32_t), step = RELEASE_PAGES * page_bytes >> blockmap.shift;
+    for (size_t at = 0; at < leaf_cells(); at += step) {
+        size_t end = at + step < leaf_cells() ? at + step : leaf_cells(), from = end;
+        bool asked = false;
+        for (size_t first = at; first <= end; first += count) {
+            bool drop = first < end && is_touched(&touched, &leaf->cell[first], &leaf->cell[leaf_cells()]);
+            if (drop && !asked)
+                residency_fill(leaf->base + (at << blockmap.shift), RELEASE_PAGES, resident);
+            asked |= drop;
+            drop = drop && says_nothing(leaf, first, count, resident + ((first - at) << blockmap.shift) / page_bytes);
+            if (drop && from == end)
+                from = first;
+            if (drop || from == end)
+                continue;
+            sys_advise(&leaf->cell[from], (first - from) * sizeof(uint32_t), MADV_DONTNEED);
+            from = end;
+        }
+    }
+}
+
+void blockmap_release_unused(void)
+{
+    for (struct blockmap_leaf *leaf = blockmap.first; leaf; leaf = leaf->next)
+        release_in_leaf(leaf);
 }
 
 static uint64_t resident_bytes(const void *address, size_t bytes)

@@ -243,6 +243,13 @@ void blockmap_each_live(void (*visit)(uintptr_t block, const struct blockmap_blo
 /* In the child of a fork, before any other call: finishes what other threads of the parent had begun. */
 void blockmap_fork_child(void);
 
+/*
+ * Gives back the memory of cells that say nothing any more: of heap pages that went back to the system, without a live
+ * block, or that a page record overrides.  Who owned those pages last is forgotten; the cells of pages that are
+ * resident stay.  Only while no other thread can run: one that had just seen that it may store a cell would lose it.
+ */
+void blockmap_release_unused(void);
+
 uint64_t blockmap_bytes(void);      /* touched memory of the map, estimated from its leaves by mincore; cold */
 
 /* ---- for the scans -------------------------------------------------------------------------------- */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "shim/survey.h"
 
+#include "census/blockmap.h"
 #include "census/census.h"
 #include "freestanding/sys.h"
 #include "freestanding/text.h"
@@ -206,6 +207,8 @@ static bool take_and_store(enum hmk_census_kind kind, const char *label, struct 
         return false;
     struct census_request request = describe(kind, label);
     struct census_result taken;
+    if (kind == HMK_CENSUS_TRIM_AFTER && request.alone)
+        blockmap_release_unused();
     if (!census_take(&request, &taken))
         return false;
     keep(&taken, record, result);

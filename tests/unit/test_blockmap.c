@@ -476,6 +476,45 @@ START_TEST(test_fork_finishes_expansion)
 }
 END_TEST
 
+/* Small blocks all over 4 MiB die, but for one in every 256 KiB; then every other MiB goes back to the system. */
+START_TEST(test_release_of_unused)
+{
+    enum { MIB = 1 << 20, BYTES = 4 * MIB, BLOCK = 200, STEP = 1261 };
+    static struct model_block small[BYTES / BLOCK], *kept[STEP];
+    blockmap_init(true);
+    struct model model = model_new(BYTES);
+    size_t count = 0, kept_count = 0;
+    for (size_t at = 0; model_take(&model, at, BLOCK - 8, 0, &small[count]); at += small[count++].chunk / 16)
+        model_birth(&small[count], (uint32_t)(5 + count % 90));
+    for (size_t i = 0; i < count; i++) {
+        if (i % STEP == 0)
+            kept[kept_count++] = &small[i];
+        else
+            model_death(&model, &small[i], 0);
+    }
+    blockmap_release_unused();      /* all of the heap is resident */
+    sure_eq(count_wrong_cells(model.start, model.start + BYTES, model.used), 0);
+    uint64_t before = blockmap_bytes();
+    uintptr_t first = (model.start + MIB) & ~(uintptr_t)(MIB - 1);
+    for (uintptr_t at = first; at + MIB <= model.start + BYTES; at += 2 * MIB)
+        madvise((void *)at, MIB, MADV_DONTNEED);
+    blockmap_release_unused();
+    uint64_t given = before - blockmap_bytes();
+    sure(sysconf(_SC_PAGESIZE) > 4096 || given > 2 * MIB / 8 * 8 / 10);
+    for (uintptr_t at = model.start; at < model.start + BYTES; at += 16)
+        if (((at & ~(uintptr_t)(MIB - 1)) - first) / MIB % 2 == 0 && at >= first &&
+            first + ((at - first) / MIB + 1) * MIB <= model.start + BYTES && !map_word(at & ~(uintptr_t)31))
+            *oracle_unit(at & ~(uintptr_t)31) = 0;
+    sure_eq(count_wrong_cells(model.start, model.start + BYTES, model.used), 0);
+    for (size_t i = 0; i < kept_count; i++) {
+        struct blockmap_block found;
+        sure(blockmap_find((void *)kept[i]->block, &found));
+        sure_eq(found.requested, kept[i]->requested);
+        sure_eq(found.site, kept[i]->site);
+    }
+}
+END_TEST
+
 START_TEST(test_no_memory_for_leaf)
 {
     blockmap_init(true);
@@ -684,6 +723,7 @@ int main(void)
     tcase_add_test(model, test_stale_block_is_returned);
     tcase_add_test(model, test_expansion_race);
     tcase_add_test(model, test_fork_finishes_expansion);
+    tcase_add_test(model, test_release_of_unused);
     tcase_add_test(model, test_no_memory_for_leaf);
     suite_add_tcase(suite, model);
     if (REAL_HEAP) {
