@@ -168,6 +168,12 @@ static bool store(const struct census_result *taken, uint64_t record)
     return true;
 }
 
+void survey_release(void)
+{
+    if (is_alone())
+        blockmap_release_unused();
+}
+
 static struct census_request describe(enum hmk_census_kind kind, const char *label)
 {
     return (struct census_request){
@@ -207,8 +213,8 @@ static bool take_and_store(enum hmk_census_kind kind, const char *label, struct 
         return false;
     struct census_request request = describe(kind, label);
     struct census_result taken;
-    if (kind == HMK_CENSUS_TRIM_AFTER && request.alone)
-        blockmap_release_unused();
+    if (kind == HMK_CENSUS_TRIM_AFTER)
+        survey_release();
     if (!census_take(&request, &taken))
         return false;
     keep(&taken, record, result);

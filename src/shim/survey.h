@@ -30,6 +30,8 @@ bool survey_take(struct thread *thread, enum hmk_census_kind kind, const char *l
 bool survey_take_exact(struct thread *thread, enum hmk_census_kind kind, const char *label, struct survey_result *result);
 /* After every sample of the timeline, outside the allocator: takes one at a new peak of RSS and after a large fall, for 1 % of the run time at most. */
 void survey_watch(void);
+/* After a trim, and before the survey of it: with one thread, the map's memory for what went back goes back, too. */
+void survey_release(void);
 void survey_after_fork(void);
 
 #endif
