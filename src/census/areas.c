@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "census/areas.h"
 
+#include "census/residency.h"
 #include "census/scratch.h"
 #include <fcntl.h>
 #include <string.h>
@@ -102,18 +103,47 @@ static uint32_t flags_of_kernel(const char *line)
     return flags;
 }
 
+static void lower(uint64_t *bytes, uint64_t limit)
+{
+    if (*bytes > limit)
+        *bytes = limit;
+}
+
+/* The kernel goes on from the address at which the last piece of the list ended.  What grew or was joined with its
+ * neighbour in between is listed again, from its start: the later line is right, and the areas in it go. */
+static void make_way(struct areas *areas, uintptr_t start)
+{
+    while (areas->count && areas->list[areas->count - 1].start >= start)
+        areas->count--;
+    struct area *last = areas->count ? &areas->list[areas->count - 1] : NULL;
+    if (!last || last->end <= start)
+        return;
+    last->end = start;
+    lower(&last->rss_bytes, residency_count(last->start, start));
+    lower(&last->anonymous_bytes, last->rss_bytes);
+    lower(&last->huge_bytes, last->rss_bytes);
+}
+
+static void take_head(struct reader *reader)
+{
+    struct areas *areas = reader->areas;
+    struct area area;
+    if (!parse_head(reader->line, &area))
+        return;
+    make_way(areas, area.start);
+    if (areas->count == reader->capacity)
+        reader->full = true;
+    else
+        areas->list[areas->count++] = area;
+}
+
 static void take_line(struct reader *reader)
 {
     const char *line = reader->line;
     struct areas *areas = reader->areas;
     bool is_field = line[0] >= 'A' && line[0] <= 'Z';
     if (!is_field) {
-        if (areas->count == reader->capacity) {
-            reader->full = true;
-            return;
-        }
-        if (parse_head(line, &areas->list[areas->count]))
-            areas->count++;
+        take_head(reader);
         return;
     }
     if (areas->count == 0 || reader->full)
@@ -146,11 +176,11 @@ static void take_bytes(struct reader *reader, const char *bytes, size_t count)
     }
 }
 
-static bool read_once(struct areas *areas, size_t capacity, char *buffer, bool *full)
+static bool read_once(struct areas *areas, const char *path, size_t capacity, char *buffer, bool *full)
 {
     struct reader reader = { .areas = areas, .capacity = capacity, .line = buffer + BUFFER_BYTES };
     areas->count = 0;
-    int fd = sys_open("/proc/thread-self/smaps", O_RDONLY, 0);
+    int fd = sys_open(path, O_RDONLY, 0);
     if (fd < 0)
         return false;
     long got;
@@ -161,7 +191,7 @@ static bool read_once(struct areas *areas, size_t capacity, char *buffer, bool *
     return got >= 0;
 }
 
-bool areas_read(struct areas *areas, struct scratch *scratch)
+bool areas_read_file(struct areas *areas, const char *path, struct scratch *scratch)
 {
     char *buffer = scratch_alloc(scratch, BUFFER_BYTES + LINE_BYTES);
     if (!buffer)
@@ -174,12 +204,17 @@ bool areas_read(struct areas *areas, struct scratch *scratch)
         if (!areas->list)
             return false;
         memset(areas->list, 1, capacity * sizeof(struct area));
-        if (!read_once(areas, capacity, buffer, &full))
+        if (!read_once(areas, path, capacity, buffer, &full))
             return false;
         if (!full)
             return areas->count > 0;
     }
     return false;
+}
+
+bool areas_read(struct areas *areas, struct scratch *scratch)
+{
+    return areas_read_file(areas, "/proc/thread-self/smaps", scratch);
 }
 
 struct area *areas_from(const struct areas *areas, uintptr_t address)

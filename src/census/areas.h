@@ -32,12 +32,13 @@ struct area {
 };
 
 struct areas {
-    struct area *list;          /* by address */
+    struct area *list;          /* by address; none overlap, even where the list changed while it was read */
     size_t count;
 };
 
 /* False: the list cannot be read. */
 bool areas_read(struct areas *areas, struct scratch *scratch);
+bool areas_read_file(struct areas *areas, const char *path, struct scratch *scratch);   /* of a file that reads so */
 
 /* The first area that ends above an address; NULL when there is none. */
 struct area *areas_from(const struct areas *areas, uintptr_t address);

@@ -18,7 +18,9 @@
 #define PINS_MOST (STEPS + RUNGS + 1)
 #define WORTH_BYTES 65536u      /* smaller gains are not told */
 #define NO_SITE UINT32_MAX
-#define TCACHE_LARGEST 1040u    /* chunks up to this size stay cached when freed, so the top stays where it is */
+/* Chunks up to this size stay cached when freed, so the top stays where it is; the second: without a thread's cache. */
+#define TCACHE_LARGEST 1040u
+#define FASTBIN_LARGEST 128u
 
 struct pin_set {
     uint32_t sites;             /* 0: empty */
@@ -254,12 +256,12 @@ void pins_rank_top(struct pins *pins, const struct pass_map *pass, const struct 
         from = extent->start;
     ladder.at = from;   /* the block there may be gone since the scan: never measure from below the extent */
     blockmap_each_live_in(from + 16, extent->end, visit_pinning, &ladder);
-    uint64_t cumulative = 0;
+    uint64_t cumulative = 0, cached_largest = gaps->tcache_key ? TCACHE_LARGEST : FASTBIN_LARGEST;
     for (uint32_t i = 0; i < ladder.rungs; i++) {
         struct hmk_pin *rung = &ladder.rung[i];
         cumulative += rung->gain_bytes;
         rung->cumulative_bytes = cumulative;
-        if (rung->largest_bytes > TCACHE_LARGEST)
+        if (rung->largest_bytes > cached_largest)
             rung->flags |= HMK_PIN_RETURNS_ITSELF;
         if (ladder.trimmed[i] > rung->gain_bytes / 2)
             rung->flags |= HMK_PIN_RETURNABLE;

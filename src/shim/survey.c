@@ -73,7 +73,7 @@ static uint32_t mappings_now(struct census_mapping *to, uint32_t room, void *con
     return mapping_copy((struct mapping_interval *)to, room);
 }
 
-/* glibc leaves a mark in the second word of a block that waits in the thread's cache. */
+/* glibc leaves a mark in the second word of a block that waits in the thread's cache.  0: there is no such cache. */
 static uint64_t tcache_key(void)
 {
     if (!start_is_glibc)
@@ -82,6 +82,7 @@ static uint64_t tcache_key(void)
     if (block == NULL)
         return 0;
     uintptr_t kept = (uintptr_t)block;
+    block[1] = 0;
     real.free((void *)block);
     return ((volatile uint64_t *)kept)[1];
 }

@@ -73,18 +73,44 @@ static uint64_t resident_now(void)
     return strtoull(strstr(text, "\nAnonymous:") + 11, NULL, 10) * 1024;
 }
 
+/* Without a cache the block waits in a fastbin, of which only the map knows that it is free. */
 static uint64_t tcache_key(void)
 {
-    uint64_t *block = malloc(24);
+    uint64_t *block = born(malloc(24), 24, 4);
     uint64_t *volatile kept = block;
-    free(block);
+    block[1] = 0;
+    drop(block);
     return kept[1];
+}
+
+/* tests/e2e/gates.bats runs these tests under some of glibc's tunables. */
+static bool tunable_is(const char *text)
+{
+    const char *tunables = getenv("GLIBC_TUNABLES");
+    return tunables && strcmp(tunables, text) == 0;
+}
+
+static bool no_cache_asked(void)
+{
+    return tunable_is("glibc.malloc.tcache_count=0");
+}
+
+/* With it glibc trims the top in units of huge pages (since 2.35). */
+static bool huge_pages_asked(void)
+{
+    return tunable_is("glibc.malloc.hugetlb=1");
+}
+
+static bool one_arena_asked(void)
+{
+    return tunable_is("glibc.malloc.arena_max=1");
 }
 
 static struct census_request request_now(void)
 {
     return (struct census_request){ .kind = HMK_CENSUS_REQUEST, .site_count = SITES, .alone = true, .exact = true,
-                                    .live_bytes = count_live, .tcache_key = tcache_key() };
+                                    .live_bytes = count_live, .tcache_key = blockmap.foreign ? 0 : tcache_key(),
+                                    .top_granule = huge_pages_asked() ? 2u << 20 : 0 };
 }
 
 static uint64_t ledger_sum(const struct hmk_census *census)
@@ -176,7 +202,8 @@ static struct hmk_census census_and_trim(const char *name, unsigned threads)
     uint64_t in_use = glibc_in_use();
     check_sums(&result);
     ck_assert(census.flags & HMK_CENSUS_WALKED);
-    ck_assert_msg(within(result.uordblks, in_use, 0, 0), "in use: %llu, glibc says %llu",
+    /* Small blocks that were never ours and went into fastbins look as if they were in use. */
+    ck_assert_msg(within(result.uordblks, in_use, no_cache_asked() ? 0.001 : 0, 0), "in use: %llu, glibc says %llu",
                   (unsigned long long)result.uordblks, (unsigned long long)in_use);
     uint64_t before = resident_now();
     malloc_trim(0);
@@ -367,7 +394,7 @@ START_TEST(test_four_arenas)
         pthread_create(&threads[i], NULL, arena_thread, (void *)i);
     pthread_barrier_wait(&barrier);
     struct hmk_census census = census_and_trim("four threads", 5);
-    ck_assert_uint_ge(census.arena_count, 2);
+    ck_assert_uint_ge(census.arena_count, one_arena_asked() ? 1 : 2);
     ck_assert(census.stack_bytes > 0);
     pthread_barrier_wait(&barrier);
     for (size_t i = 0; i < 4; i++)
@@ -393,7 +420,8 @@ START_TEST(test_stuck_top)
     pthread_create(&thread, NULL, stuck_thread, NULL);
     pthread_join(thread, NULL);
     struct hmk_census census = census_and_trim("stuck top", 2);
-    ck_assert(census.held_bytes[HMK_CAUSE_STUCK_TOP] > 30 * MIB);
+    ck_assert(one_arena_asked() ? census.forecast_walk_bytes > 30 * MIB
+                                : census.held_bytes[HMK_CAUSE_STUCK_TOP] > 30 * MIB);
 }
 END_TEST
 
@@ -406,7 +434,8 @@ START_TEST(test_never_touched)
         born(blocks[i], 100000, 8);     /* only the headers' pages become resident */
     }
     struct hmk_census census = census_and_trim("never touched", 1);
-    ck_assert(census.nonresident_live_bytes > 80 * MIB);
+    if (!huge_pages_asked())
+        ck_assert(census.nonresident_live_bytes > 80 * MIB);
     for (size_t i = 0; i < 1000; i++)
         drop(blocks[i]);
     census_and_trim("never touched, freed", 1);
@@ -511,7 +540,7 @@ static void check_top_pin(size_t bytes)
     check_sums(&result);
     print_pins(&result);
     const struct hmk_pin *top = find_pin(&result, HMK_PIN_TOP, 20);
-    bool returns = bytes > 1032;
+    bool returns = bytes > (no_cache_asked() ? 120 : 1032);
     ck_assert(top && within(top->gain_bytes, 96 << 20, 0.01, 0));
     ck_assert(top->blocks == 1 && top->bytes == bytes && top->address == (uintptr_t)pin);
     ck_assert_uint_eq(top->flags, HMK_PIN_RETURNABLE | (returns ? HMK_PIN_RETURNS_ITSELF : 0u));
@@ -543,7 +572,7 @@ START_TEST(test_top_ladder)
     print_pins(&result);
     const struct hmk_pin *last = find_pin(&result, HMK_PIN_TOP, 30);
     ck_assert(last && last->cumulative_bytes > 95 * MIB && last->blocks == 1);
-    ck_assert(last->flags == HMK_PIN_RETURNABLE);
+    ck_assert_uint_eq(last->flags, HMK_PIN_RETURNABLE | (no_cache_asked() ? HMK_PIN_RETURNS_ITSELF : 0u));
     census_release(&result);
     for (uint32_t i = 0; i < 3; i++)
         drop(pins[i]);
@@ -551,7 +580,7 @@ START_TEST(test_top_ladder)
     ck_assert(census_take(&request, &result));
     print_pins(&result);
     const struct hmk_pin *cached = find_pin(&result, HMK_PIN_TOP_CACHED, 32);
-    ck_assert(cached && cached->gain_bytes > 95 * MIB);
+    ck_assert(no_cache_asked() ? !cached : cached && cached->gain_bytes > 95 * MIB);
     census_release(&result);
 }
 END_TEST
@@ -699,7 +728,6 @@ START_TEST(test_foreign)
     live_bytes = PAGES / 8 * 2 * 250;
     struct census_request request = request_now();
     struct census_result result;
-    request.tcache_key = 0;
     ck_assert(census_take(&request, &result));
     const struct hmk_census *census = &result.census;
     check_sums(&result);

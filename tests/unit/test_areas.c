@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+/* The list of areas where the address space changed while the kernel wrote it: the lines are those that smaps then has. */
+#include "census/areas.h"
+
+#include "census/scratch.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define PAGE 4096ul
+
+static char *memory;            /* 64 pages, of which the first 16 are resident */
+static char text[8192];
+static struct scratch scratch;
+
+static void begin(void)
+{
+    memory = mmap(NULL, 64 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ck_assert_ptr_ne(memory, MAP_FAILED);
+    memset(memory, 1, 16 * PAGE);
+    text[0] = 0;
+    scratch = (struct scratch){ NULL };
+}
+
+static void end(void)
+{
+    scratch_release(&scratch);
+    munmap(memory, 64 * PAGE);
+}
+
+/* An area of pages [from, to) of the memory. */
+static void list(unsigned from, unsigned to, unsigned rss_pages)
+{
+    size_t used = strlen(text);
+    snprintf(text + used, sizeof(text) - used,
+             "%lx-%lx rw-p 00000000 00:00 0 \nSize: %16lu kB\nRss: %17lu kB\nAnonymous: %11lu kB\nAnonHugePages: %7lu kB\n",
+             (unsigned long)memory + from * PAGE, (unsigned long)memory + to * PAGE, (to - from) * PAGE / 1024,
+             rss_pages * PAGE / 1024, rss_pages * PAGE / 1024, rss_pages * PAGE / 1024);
+}
+
+static struct areas areas_of_text(void)
+{
+    char path[] = "/tmp/test_areas.XXXXXX";
+    struct areas areas;
+    int fd = mkstemp(path);
+    ck_assert(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+    close(fd);
+    ck_assert(areas_read_file(&areas, path, &scratch));
+    unlink(path);
+    return areas;
+}
+
+static void is_area(const struct areas *areas, size_t i, unsigned from, unsigned to, unsigned rss_pages)
+{
+    ck_assert_uint_lt(i, areas->count);
+    ck_assert_uint_eq(areas->list[i].start, (uintptr_t)memory + from * PAGE);
+    ck_assert_uint_eq(areas->list[i].end, (uintptr_t)memory + to * PAGE);
+    ck_assert_uint_eq(areas->list[i].rss_bytes, rss_pages * PAGE);
+    ck_assert_uint_eq(areas->list[i].anonymous_bytes, rss_pages * PAGE);
+    ck_assert_uint_eq(areas->list[i].huge_bytes, rss_pages * PAGE);
+}
+
+START_TEST(neighbours_are_kept)
+{
+    list(0, 4, 4);
+    list(4, 8, 3);
+    list(20, 30, 0);
+    struct areas areas = areas_of_text();
+    ck_assert_uint_eq(areas.count, 3);
+    is_area(&areas, 0, 0, 4, 4);
+    is_area(&areas, 1, 4, 8, 3);
+    is_area(&areas, 2, 20, 30, 0);
+}
+END_TEST
+
+START_TEST(an_area_that_grew_counts_once)
+{
+    list(0, 4, 4);
+    list(8, 12, 2);
+    list(8, 20, 5);
+    list(30, 32, 1);
+    struct areas areas = areas_of_text();
+    ck_assert_uint_eq(areas.count, 3);
+    is_area(&areas, 0, 0, 4, 4);
+    is_area(&areas, 1, 8, 20, 5);
+    is_area(&areas, 2, 30, 32, 1);
+}
+END_TEST
+
+START_TEST(areas_that_were_joined_count_once)
+{
+    list(0, 2, 2);
+    list(4, 8, 4);
+    list(8, 12, 2);
+    list(4, 20, 9);
+    struct areas areas = areas_of_text();
+    ck_assert_uint_eq(areas.count, 2);
+    is_area(&areas, 0, 0, 2, 2);
+    is_area(&areas, 1, 4, 20, 9);
+}
+END_TEST
+
+/* The end of an area was cut off and joined with what follows: of the 24 pages that were listed, 16 are resident now. */
+START_TEST(an_area_that_was_cut_keeps_its_start)
+{
+    list(0, 24, 24);
+    list(20, 40, 9);
+    struct areas areas = areas_of_text();
+    ck_assert_uint_eq(areas.count, 2);
+    is_area(&areas, 0, 0, 20, 16);
+    is_area(&areas, 1, 20, 40, 9);
+}
+END_TEST
+
+START_TEST(a_cut_area_has_no_more_than_it_had)
+{
+    list(0, 24, 7);
+    list(20, 40, 9);
+    struct areas areas = areas_of_text();
+    ck_assert_uint_eq(areas.count, 2);
+    is_area(&areas, 0, 0, 20, 7);
+}
+END_TEST
+
+START_TEST(more_areas_than_the_first_list_holds)
+{
+    static char many[3000 * 64];
+    size_t used = 0;
+    char path[] = "/tmp/test_areas.XXXXXX";
+    struct areas areas;
+    for (unsigned i = 0; i < 2000; i++)
+        used += (size_t)snprintf(many + used, sizeof(many) - used, "%x-%x rw-p 00000000 00:00 0\nRss: 4 kB\n", i * 8192,
+                                 i * 8192 + 4096);
+    int fd = mkstemp(path);
+    ck_assert(fd >= 0 && write(fd, many, used) == (ssize_t)used);
+    close(fd);
+    ck_assert(areas_read_file(&areas, path, &scratch));
+    unlink(path);
+    ck_assert_uint_eq(areas.count, 2000);
+    for (unsigned i = 0; i < 2000; i++)
+        ck_assert(areas.list[i].start == i * 8192u && areas.list[i].rss_bytes == 4096);
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *const tests[] = {
+        neighbours_are_kept, an_area_that_grew_counts_once, areas_that_were_joined_count_once,
+        an_area_that_was_cut_keeps_its_start, a_cut_area_has_no_more_than_it_had, more_areas_than_the_first_list_holds,
+    };
+    Suite *suite = suite_create("areas");
+    TCase *all = tcase_create("all");
+    tcase_add_checked_fixture(all, begin, end);
+    for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
+        tcase_add_test(all, tests[i]);
+    suite_add_tcase(suite, all);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
