@@ -109,15 +109,17 @@ static bool backtrace_raw(struct unwind_libunwind *thread, const struct unwind_s
     uint32_t first = 0, code = UNWIND_CODE_UNKNOWN;
 
     errno = saved_errno;
-    while (first < count && thread->found[first] != start->pc)
+    while (first < count && start->pc - thread->found[first] > 1)
         first++;
     if (first == count)
         return false;
+    uint64_t less = start->pc - thread->found[first];   /* 1: libunwind 1.3 gives the last byte of the call */
     unwind_raw_start(raw);
     for (uint32_t i = first; i < count && raw->depth < depth_limit; i++) {
         bool exact = code == UNWIND_CODE_SIGNAL;
-        unwind_raw_add(raw, thread->found[i], exact);
-        code = unwind_rules_code(rules, thread->found[i]);
+        uint64_t pc = thread->found[i] + (exact ? 0 : less);
+        unwind_raw_add(raw, pc, exact);
+        code = unwind_rules_code(rules, pc);
     }
     if (count - first > depth_limit)
         raw->flags = UNWIND_CUT;

@@ -5,8 +5,13 @@
 setup() {
     heapmark=${HEAPMARK_BUILD:?}/heapmark
     library=$HEAPMARK_BUILD/.libs/libheapmark.so
-    cd "$BATS_TEST_TMPDIR" || exit 1
+    work=$(mktemp -d "${TMPDIR:-/tmp}/heapmark-e2e.XXXXXX")
+    cd "$work" || exit 1
     unset HEAPMARK_OUT HEAPMARK_OPTIONS HEAPMARK_LIB LD_PRELOAD
+}
+
+teardown() {
+    cd / && rm -rf "$work"
 }
 
 need() {
@@ -48,7 +53,7 @@ c_program() {
 @test "death by a signal is 128 + signal" {
     local n
     for n in TERM KILL SEGV INT HUP USR1; do
-        status $((128 + $(kill -l $n))) "$heapmark" run -q -- bash -c "ulimit -c 0; kill -$n \$\$; sleep 5"
+        status $((128 + $(kill -l $n))) env --default-signal "$heapmark" run -q -- bash -c "ulimit -c 0; kill -$n \$\$; sleep 5"
     done
 }
 
@@ -104,7 +109,6 @@ PY
 }
 
 @test "signals sent to the launcher reach the program" {
-    need python3
     cat >wait.sh <<'SH'
 trap 'echo got >caught; exit 42' "$1"
 echo ready >ready
@@ -113,10 +117,8 @@ SH
     local name got
     for name in TERM HUP USR1 USR2 INT; do
         rm -f ready caught
-        # In the background of a script SIGINT is ignored, which cannot be trapped: start it from python.
-        python3 -c 'import signal, os, sys
-signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])' \
-            "$heapmark" run -q -- bash wait.sh $name &
+        # What is ignored cannot be trapped: SIGINT in the background of a script, SIGHUP under nohup.
+        env --default-signal "$heapmark" run -q -- bash wait.sh $name &
         until [[ -s ready ]]; do sleep 0.05; done
         kill -$name $!
         got=0
@@ -427,8 +429,8 @@ PY
     [[ -s $1 ]]
     echo 'int heapmark_test_mark = 1;' >other.c
     cc -shared -fPIC other.c -o ../libother.so
-    got=$(export LD_PRELOAD=$BATS_TEST_TMPDIR/libother.so && eval "$("$heapmark" env)" && echo "$LD_PRELOAD")
-    [[ $got == "$library:$BATS_TEST_TMPDIR/libother.so" ]]
+    got=$(export LD_PRELOAD=$work/libother.so && eval "$("$heapmark" env)" && echo "$LD_PRELOAD")
+    [[ $got == "$library:$work/libother.so" ]]
 }
 
 @test "env: Dockerfile, unit and pod lines" {

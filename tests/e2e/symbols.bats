@@ -5,7 +5,12 @@
 setup() {
     programs=$BATS_TEST_DIRNAME/../programs
     names=${HEAPMARK_BUILD:?}/name-addresses
-    cd "$BATS_TEST_TMPDIR" || exit 1
+    work=$(mktemp -d "${TMPDIR:-/tmp}/heapmark-e2e.XXXXXX")
+    cd "$work" || exit 1
+}
+
+teardown() {
+    cd / && rm -rf "$work"
 }
 
 need() {
