@@ -92,11 +92,14 @@ void causes_add_long_run(struct causes *causes, uintptr_t from, uintptr_t to)
     causes_add(causes, last, to, ITEM_FREE);
 }
 
+uintptr_t causes_first_trimmed(uintptr_t from, uintptr_t to, uint64_t granule)
+{
+    return to - from > TOP_REST ? to - (to - from - TOP_REST) / granule * granule : to;
+}
+
 void causes_add_top(struct causes *causes, uintptr_t from, uintptr_t to, uint64_t granule)
 {
-    uintptr_t first = to;
-    if (to - from > TOP_REST)
-        first = to - (to - from - TOP_REST) / granule * granule;
+    uintptr_t first = causes_first_trimmed(from, to, granule);
     causes_add(causes, from, first, ITEM_FREE);
     causes_add(causes, first, to, ITEM_TRIM_TOP);
 }

@@ -71,6 +71,8 @@ static inline void causes_add_run(struct causes *causes, uintptr_t from, uintptr
 }
 /* The main heap's top loses its end, in units of `granule` bytes, but for at least 33 bytes. */
 void causes_add_top(struct causes *causes, uintptr_t from, uintptr_t to, uint64_t granule);
+/* Of a top in [from, to): where that end starts. */
+uintptr_t causes_first_trimmed(uintptr_t from, uintptr_t to, uint64_t granule);
 
 static inline uint64_t causes_forecast(const struct causes *causes)
 {

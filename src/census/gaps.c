@@ -271,3 +271,26 @@ void gaps_end(struct gaps *gaps)
     causes_settle(&gaps->by_map);
     causes_settle(&gaps->by_chunks);
 }
+
+uintptr_t gaps_top_without(struct gaps *gaps, struct extent *extent, uintptr_t chunk, uintptr_t top, const bool *chosen)
+{
+    const struct gap unknown = { .from = chunk, .to = top };
+    uintptr_t start = chunk;
+    gaps->extent = extent;
+    gaps->peek->failed = false;
+    while (chunk < top) {
+        struct blockmap_block block;
+        uint64_t bytes = size_word(gaps, chunk) & ~(uint64_t)FLAGS;
+        if (!is_size(bytes) || bytes > top - chunk)
+            return 0;
+        bool in_use = size_word(gaps, chunk + bytes) & PREVIOUS_IN_USE;
+        if (in_use && blockmap_find((void *)(chunk + 16), &block))
+            in_use = !chosen[block.site];
+        else if (in_use)
+            in_use = kind_of(gaps, &unknown, chunk, bytes) != ITEM_FREE;
+        chunk += bytes;
+        if (in_use)
+            start = chunk;
+    }
+    return gaps->peek->failed ? 0 : start;
+}

@@ -2,6 +2,7 @@
 #include "census/pins.h"
 
 #include "census/blockmap.h"
+#include "census/causes.h"
 #include "census/extents.h"
 #include "census/gaps.h"
 #include "census/pass_map.h"
@@ -124,36 +125,6 @@ static void choose(struct pins *pins, uint32_t site, struct hmk_pin *pin)
     }
 }
 
-void pins_rank_pages(struct pins *pins)
-{
-    uint64_t cumulative = 0;
-    for (uint32_t i = 0, count = 0; i < SETS; i++)
-        if (pins->tag[i])
-            pins->used[count++] = i;
-    for (uint32_t step = 0; step < STEPS; step++) {
-        uint32_t site = best_site(pins);
-        if (site == NO_SITE)
-            return;
-        struct hmk_pin *pin = &pins->pin[pins->pin_count++];
-        *pin = (struct hmk_pin){ .kind = HMK_PIN_PAGES, .site = site };
-        choose(pins, site, pin);
-        cumulative += pin->gain_bytes;
-        pin->cumulative_bytes = cumulative;
-    }
-}
-
-/* ---- top ------------------------------------------------------------------------------------------ */
-
-/* Rung i is made of what lies above the topmost block of the site that comes next. */
-struct ladder {
-    const struct extent *extent;
-    struct hmk_pin rung[RUNGS];
-    uintptr_t above[RUNGS];     /* chunk address of that block; 0: the start of the heap */
-    uint64_t trimmed[RUNGS];    /* of the gain, what malloc_trim gives back anyway */
-    uint32_t rungs;
-    uintptr_t at;               /* end of the last block seen */
-};
-
 static uint64_t resident_bytes(const struct extent *extent, uintptr_t from, uintptr_t to)
 {
     uintptr_t page_bytes = sys_page_bytes();
@@ -175,6 +146,72 @@ static uint64_t resident_bytes(const struct extent *extent, uintptr_t from, uint
     }
     return sum;
 }
+
+/* The highest live block of a site that was not chosen ends here; 0: none. */
+static uintptr_t end_of_highest(const struct pins *pins)
+{
+    const struct pass_map *pass = pins->top.pass;
+    uintptr_t highest = 0;
+    struct blockmap_block block;
+    for (uint32_t i = 0; i < pass->sites; i++)
+        if (!pins->chosen[i] && pass->tally[i].top_block > highest)
+            highest = pass->tally[i].top_block;
+    return highest && blockmap_find((void *)(highest + 16), &block) ? highest + block.usable + 8 : 0;
+}
+
+/*
+ * Without the chosen sites the top is longer.  Of what it then takes in, malloc_trim returns no pages but only the end of
+ * the whole in units, so that up to one unit of what the sets and the runs there promise stays, or one more goes: by
+ * how much more returns than they say.
+ */
+static int64_t change_at_top(const struct pins *pins)
+{
+    const struct pin_top *top = &pins->top;
+    uintptr_t mask = sys_page_bytes() - 1, below = top->gaps ? end_of_highest(pins) : 0;
+    uintptr_t chunk = below ? gaps_top_without(top->gaps, top->extent, below, top->chunk, pins->chosen) : 0;
+    if (chunk == 0 || chunk >= top->chunk)
+        return 0;
+    uint64_t granule = top->gaps->top_granule;
+    uintptr_t end = top->extent->end, first_page = (chunk + mask) & ~mask, last_page = top->chunk & ~mask;
+    uint64_t promised = resident_bytes(top->extent, causes_first_trimmed(top->chunk, end, granule), end);
+    if (first_page < last_page)
+        promised += resident_bytes(top->extent, first_page, last_page);
+    return (int64_t)(resident_bytes(top->extent, causes_first_trimmed(chunk, end, granule), end) - promised);
+}
+
+void pins_rank_pages(struct pins *pins)
+{
+    int64_t cumulative = 0;
+    uint64_t told = 0;
+    for (uint32_t i = 0, count = 0; i < SETS; i++)
+        if (pins->tag[i])
+            pins->used[count++] = i;
+    for (uint32_t step = 0; step < STEPS; step++) {
+        uint32_t site = best_site(pins);
+        if (site == NO_SITE)
+            return;
+        struct hmk_pin *pin = &pins->pin[pins->pin_count++];
+        *pin = (struct hmk_pin){ .kind = HMK_PIN_PAGES, .site = site };
+        choose(pins, site, pin);
+        cumulative += (int64_t)pin->gain_bytes;
+        int64_t together = cumulative + change_at_top(pins);
+        pin->cumulative_bytes = together > (int64_t)told ? (uint64_t)together : told;
+        pin->gain_bytes = pin->cumulative_bytes - told;
+        told = pin->cumulative_bytes;
+    }
+}
+
+/* ---- top ------------------------------------------------------------------------------------------ */
+
+/* Rung i is made of what lies above the topmost block of the site that comes next. */
+struct ladder {
+    const struct extent *extent;
+    struct hmk_pin rung[RUNGS];
+    uintptr_t above[RUNGS];     /* chunk address of that block; 0: the start of the heap */
+    uint64_t trimmed[RUNGS];    /* of the gain, what malloc_trim gives back anyway */
+    uint32_t rungs;
+    uintptr_t at;               /* end of the last block seen */
+};
 
 static void visit_pinning(uintptr_t block, const struct blockmap_extent *found, void *context)
 {
@@ -239,8 +276,10 @@ static void add_cached_top(struct pins *pins, const struct extent *extent, const
     };
 }
 
-void pins_rank_top(struct pins *pins, const struct pass_map *pass, const struct extent *extent, const struct gaps *gaps)
+void pins_rank_top(struct pins *pins, const struct pass_map *pass, struct extent *extent, struct gaps *gaps)
 {
+    if (!gaps->rejected && gaps->top && gaps->top_granule > sys_page_bytes())
+        pins->top = (struct pin_top){ gaps, pass, extent, gaps->top };
     uint32_t site[RUNGS + 1];
     uint32_t count = highest_sites(pass, site);
     struct ladder ladder = { .extent = extent, .rungs = count < RUNGS ? count : RUNGS };

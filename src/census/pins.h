@@ -31,6 +31,14 @@ struct pin_page {
     uint64_t blocks, block_bytes;       /* live blocks there that no page before counted; requested bytes */
 };
 
+/* What was seen at the top of the main heap, where that is trimmed in units larger than a page. */
+struct pin_top {
+    struct gaps *gaps;          /* NULL: it is not */
+    const struct pass_map *pass;
+    struct extent *extent;
+    uintptr_t chunk;            /* the top chunk */
+};
+
 struct pin_set;
 struct pins {
     struct pin_set *set;        /* open addressing */
@@ -40,6 +48,7 @@ struct pins {
     uint64_t *score;            /* by site; scratch of the ranking */
     bool *chosen;               /* by site */
     uint32_t sites;
+    struct pin_top top;
     struct hmk_pin *pin;        /* the result */
     uint32_t pin_count;
 };
@@ -50,6 +59,6 @@ void pins_add_page(struct pins *pins, const struct pin_page *page);
 /* After the scan of all extents. */
 void pins_rank_pages(struct pins *pins);
 /* Of the main heap's extent, when its walk has just ended. */
-void pins_rank_top(struct pins *pins, const struct pass_map *pass, const struct extent *extent, const struct gaps *gaps);
+void pins_rank_top(struct pins *pins, const struct pass_map *pass, struct extent *extent, struct gaps *gaps);
 
 #endif
