@@ -35,7 +35,7 @@ struct census_request {
     uint32_t (*mappings)(struct census_mapping *to, uint32_t room, void *context);
     void *context;
     uint64_t tcache_key;            /* the word at p[1] of a freed block p = malloc(24); 0: not known */
-    uint64_t top_granule;           /* 2 MiB with the tunable glibc.malloc.hugetlb=1; 0: the page size */
+    uint64_t top_granule;           /* of a huge page where glibc asks for those; 0: the page size */
     uint64_t stale_live;            /* blocks whose free was missed; identity 3 */
     unsigned python_minor;          /* CPython 3.minor, with a GIL, is in the process; 0: none that is known */
     uintptr_t python_type;          /* its PyType_Type; 0: not known */

@@ -67,6 +67,7 @@ static inline void gaps_add(struct gaps *gaps, const struct gap *gap)
         __builtin_prefetch((const void *)gap->to);
     }
 }
+
 /* Where the top chunk of an extent, now at `top`, would start if the blocks above `chunk` were freed whose sites are chosen;
  * no others live there.  0: cannot be told.  After all scans. */
 uintptr_t gaps_top_without(struct gaps *gaps, struct extent *extent, uintptr_t chunk, uintptr_t top, const bool *chosen);

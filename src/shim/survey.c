@@ -16,6 +16,8 @@
 
 #include <errno.h>
 
+extern const char *gnu_get_libc_version(void) __attribute__((weak));
+
 #define KINDS 8
 #define RING_LIMIT 32u
 static const uint8_t ring_size[KINDS] = {
@@ -40,17 +42,34 @@ static struct {
 
 /* ---- what a census needs to know ---------------------------------------------------------------- */
 
+/* glibc asks for huge pages, and trims in units of them, since 2.35 and only where the system waits to be asked. */
+static uint64_t huge_page_asked_for(char *const *environment)
+{
+    static const char name[] = "GLIBC_TUNABLES=", tunable[] = "glibc.malloc.hugetlb=1", asked[] = "[madvise]";
+    char text[64];
+    const char *end;
+    uint64_t bytes, minor;
+    bool wanted = false, waits = false;
+
+    for (; *environment != NULL; environment++)
+        for (const char *at = *environment; text_starts(*environment, name) && *at != 0; at++)
+            wanted |= text_starts(at, tunable);
+    if (!wanted || !gnu_get_libc_version || !text_starts(gnu_get_libc_version(), "2.") ||
+        !text_parse_size(gnu_get_libc_version() + 2, &end, &minor) || minor < 35 ||
+        sys_read_file("/sys/kernel/mm/transparent_hugepage/enabled", text, sizeof text) <= 0)
+        return 0;
+    for (const char *at = text; *at != 0; at++)
+        waits |= text_starts(at, asked);
+    if (!waits || sys_read_file("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", text, sizeof text) <= 0 ||
+        !text_parse_size(text, &end, &bytes))
+        return 0;
+    return bytes;
+}
+
 void survey_init(char *const *environment)
 {
     watch.begun_ns = sys_monotonic_ns();
-    static const char name[] = "GLIBC_TUNABLES=", tunable[] = "glibc.malloc.hugetlb=1";
-    for (; *environment != NULL; environment++) {
-        if (!text_starts(*environment, name))
-            continue;
-        for (const char *at = *environment; *at != 0; at++)
-            if (text_starts(at, tunable))
-                top_granule = 2u << 20;
-    }
+    top_granule = huge_page_asked_for(environment);
 }
 
 static void add_pending(struct thread *thread, void *sum)

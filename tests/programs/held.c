@@ -2,7 +2,7 @@
 /*
  * Frees much and keeps little, in the ways that a program's RSS stays high.
  *
- * usage: held pins|comb|below|thread|leak [trim|wait]
+ * usage: held pins|comb|below|stdio|thread|leak [trim|wait]
  *
  * With `trim` it calls malloc_trim(0) itself and prints what the kernel says came back, in bytes: the truth for the
  * forecast of a profiled run without it, whose heap is the same.  With `wait` it says so and waits to be killed.
@@ -11,6 +11,7 @@
 #include <malloc.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "say.h"
@@ -70,6 +71,18 @@ static void below(void)
         free(buffer[i]);
 }
 
+/* The same, but the block is the buffer of a stream that was first used when the heap was full. */
+static void stdio(void)
+{
+    FILE *stream = fopen("/dev/null", "w");
+    for (int i = 0; i < BUFFERS; i++)
+        buffer[i] = make_buffer();
+    if (!stream || fputs("so far", stream) < 0)
+        _exit(96);
+    for (int i = 0; i < BUFFERS; i++)
+        free(buffer[i]);
+}
+
 static void *fill_and_free(void *unused)
 {
     for (int i = 0; i < SMALLS / 2; i++)
@@ -115,7 +128,8 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         void (*run)(void);
-    } cases[] = { { "pins", pins }, { "comb", comb }, { "below", below }, { "thread", thread }, { "leak", leak } };
+    } cases[] = { { "pins", pins }, { "comb", comb }, { "below", below }, { "stdio", stdio },
+                  { "thread", thread }, { "leak", leak } };
     bool found = false;
 
     /* The code of both is resident before it counts, in every run alike. */
