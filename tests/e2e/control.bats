@@ -69,7 +69,7 @@ marks() {
 
 @test "four churning threads, forks, threads that come and go: every request is answered" {
     begin target busy 4
-    for ((i = 0; i < 75; i++)); do
+    for ((i = 0; i < ${REQUESTS:-150} / 2; i++)); do
         "$heapmark" mark "$target" "$i"
         status=0
         "$heapmark" trim --json "$target" >trim.json || status=$?

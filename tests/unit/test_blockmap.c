@@ -675,7 +675,9 @@ START_TEST(test_real_heap)
 {
     blockmap_init(true);
     struct random random = { 7 };
-    for (unsigned i = 0; i < 1000000; i++)
+    const char *wanted = getenv("BLOCKMAP_STEPS");
+    unsigned long steps = wanted ? strtoul(wanted, NULL, 10) : 1000000;
+    for (unsigned long i = 0; i < steps; i++)
         real_step(&random, &real_blocks[random_next(&random) % REAL_BLOCKS], i % 64 ? 12 : 18);
     check_real();
 }
