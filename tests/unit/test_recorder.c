@@ -74,12 +74,15 @@ static bool drop(struct block *block)
     return known;
 }
 
-/* One event; drifts up and down so that peaks come in series. */
+/* One event; drifts up and down so that peaks come in series.  In one of them nothing is freed before all blocks are there:
+ * a peak far above the others, so that several threads cannot take one of those, which are as good as equal, for it. */
 static bool step(uint64_t *seed, uint64_t i)
 {
     uint64_t random = next_random(seed);
     struct block *block = &blocks[random % BLOCKS];
     bool growing = i / 700 % 3 != 2;
+    if (block->site != 0 && growing && i / 2100 == 3)
+        return true;
     if (block->site != 0)
         return (random >> 20) % 4 == 0 || !growing ? drop(block) : true;
     if (!growing && (random >> 20) % 4 != 0)
