@@ -181,7 +181,9 @@ static void check_sums(const struct census_result *result)
         if (census->identity[i] != 0)
             ck_abort_msg("identity %u is %lld", i, (long long)census->identity[i]);
     ck_assert_uint_eq(ledger_sum(census), census->rss_bytes);
-    ck_assert_msg(within((uint64_t)llabs(census->unexplained_bytes), 0, 0, 0.01 * (double)census->rss_bytes),
+    /* 1 %, but of a process of some MiB a few dozen pages more: what the kernel does with huge pages goes on meanwhile. */
+    double allowed = 0.01 * (double)census->rss_bytes;
+    ck_assert_msg(within((uint64_t)llabs(census->unexplained_bytes), 0, 0, allowed > 131072 ? allowed : 131072),
                   "unexplained: %lld of %llu", (long long)census->unexplained_bytes,
                   (unsigned long long)census->rss_bytes);
     uint64_t held = 0, live = 0;
@@ -286,7 +288,7 @@ START_TEST(test_three_of_four)
     fill_blocks(1000);
     keep_every(4);
     struct hmk_census census = census_and_trim("3 of 4 freed", 1);
-    ck_assert(census.forecast_walk_bytes < 1 * MIB);
+    ck_assert(census.forecast_walk_bytes < (huge_pages_asked() ? 3 : 1) * MIB);     /* one unit of the top may be in it */
     ck_assert(census.held_bytes[HMK_CAUSE_PARTIAL] > 60 * MIB);
 }
 END_TEST
