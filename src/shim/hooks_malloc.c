@@ -83,21 +83,28 @@ static inline void *finish(struct call call, void *block, size_t bytes, const st
     return block;
 }
 
-HOOK_EXPORT void *malloc(size_t bytes)
+/* The hooks that a program calls most have their sampled mode's path, a call that is passed over, to themselves: it saves one
+ * register and needs no frame.  All else is in a function that they jump to, whose caller is the host's code as well. */
+static __attribute__((noinline)) void *malloc_recorded(size_t bytes)
 {
     if (UNLIKELY(!is_ready()))
         return real_malloc_early(bytes, 16);
-    if (is_passed_over(bytes)) {
-        struct thread *passing = pass_begin(thread_self);
-        void *block = real.malloc(rounded(bytes));
-        pass_end(passing);
-        return block;
-    }
     struct thread *thread = thread_enter();
     if (UNLIKELY(thread == NULL))
         return real.malloc(rounded(bytes));
     struct unwind_start start = unwind_start_here();
     return finish((struct call){thread, NULL}, real.malloc(rounded(bytes)), bytes, &start);
+}
+
+HOOK_EXPORT void *malloc(size_t bytes)
+{
+    struct thread *thread = thread_self;        /* not NULL: the table of real functions is filled */
+    if (UNLIKELY(thread == NULL) || !sampling_passes_over(thread, bytes))
+        return malloc_recorded(bytes);
+    pass_begin(thread);
+    void *block = real.malloc(rounded(bytes));
+    pass_end(thread);
+    return block;
 }
 
 HOOK_EXPORT void *calloc(size_t count, size_t each)
@@ -180,49 +187,48 @@ HOOK_EXPORT void *reallocarray(void *block, size_t count, size_t each)
     return resize(block, bytes, &start);
 }
 
-static inline __attribute__((always_inline)) void release(void *block, const struct unwind_start *start)
+static __attribute__((noinline)) void free_recorded(void *block)
 {
+    struct unwind_start start = unwind_start_here();
     if (block == NULL || UNLIKELY(real_is_early(block)) || UNLIKELY(!is_ready()))
         return;
-    struct thread *thread = thread_self;
-    if (sampling_interval != 0 && thread != NULL && !blockmap_may_live(block) && !module_is_loader(start->pc)) {
-        pass_begin(thread);
-        real.free(block);
-        pass_end(thread);
-        return;
-    }
-    thread = thread_enter();
+    struct thread *thread = thread_enter();
     if (UNLIKELY(thread == NULL)) {
         recorder_death_nested(block);
         real.free(block);
         return;
     }
-    recorder_free(thread, block, start);
+    recorder_free(thread, block, &start);
     real.free(block);
-    if (UNLIKELY(module_is_loader(start->pc)))
+    if (UNLIKELY(module_is_loader(start.pc)))
         module_check_unload(thread->scratch);   /* dlclose frees its link map last */
     thread_leave(thread);
 }
 
 HOOK_EXPORT void free(void *block)
 {
-    struct unwind_start start = unwind_start_here();
-    release(block, &start);
+    struct thread *thread = thread_self;
+    if (LIKELY(sampling_interval == 0) || thread == NULL || block == NULL || real_is_early(block) ||
+        blockmap_may_live(block) || module_is_loader((uint64_t)__builtin_return_address(0))) {
+        free_recorded(block);
+        return;
+    }
+    pass_begin(thread);
+    real.free(block);
+    pass_end(thread);
 }
 
 HOOK_EXPORT void free_sized(void *block, size_t bytes)
 {
     (void)bytes;
-    struct unwind_start start = unwind_start_here();
-    release(block, &start);
+    free_recorded(block);
 }
 
 HOOK_EXPORT void free_aligned_sized(void *block, size_t alignment, size_t bytes)
 {
     (void)alignment;
     (void)bytes;
-    struct unwind_start start = unwind_start_here();
-    release(block, &start);
+    free_recorded(block);
 }
 
 HOOK_EXPORT int posix_memalign(void **result, size_t alignment, size_t bytes)
