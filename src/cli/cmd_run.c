@@ -29,7 +29,7 @@ static const char help[] =
     "  --sample BYTES        record one allocation in about BYTES (512K); default: all of them\n"
     "  --children no|fork|all  which child processes are recorded too; default all\n"
     "  --free-sites          tell who freed what is still held, in place of who had allocated it\n"
-    "  --option KEY=VALUE    any setting of heapmark-options(7)\n"
+    "  --option KEY=VALUE    any setting, see SETTINGS in heapmark-run(1)\n"
     "  --trim on-drop|every:S  make the program give freed memory back: when much of it is held and quiet, or\n"
     "                        every S seconds; default off\n"
     "  --report              print the whole report at the end, on stderr\n"

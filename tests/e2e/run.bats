@@ -455,3 +455,13 @@ assert env["HEAPMARK_OUT"].endswith("%h.%e.%p.hmk"), env
 assert env["HEAPMARK_OPTIONS"] == "depth=30", env
 assert "libheapmark-unwind.so" in pod["initContainers"][0]["command"][2]'
 }
+
+@test "every setting is in the manual" {
+    local key page=$BATS_TEST_DIRNAME/../../docs/heapmark-run.1
+    local -a keys
+    mapfile -t keys < <(sed -n 's/^SETTING([a-z_]*, "\([a-z_]*\)".*/\1/p' "$BATS_TEST_DIRNAME/../../src/contract/settings.def")
+    ((${#keys[@]} > 8))
+    for key in "${keys[@]}"; do
+        grep -qx "\.It Cm $key" "$page" || { echo "not in heapmark-run(1): $key"; return 1; }
+    done
+}
