@@ -232,17 +232,25 @@ static inline struct hmk_cell *cell_of(struct thread *thread, uint32_t *site)
     return cell;
 }
 
-/* Every 64th event is timed, and stands for 64. */
+/* Every 64th event is timed, and stands for 64.  One that took so long was not at work all the time: the system had given the
+ * processor to somebody else, for milliseconds that would count 64 times. */
 #define TICK_EVENTS 64
+#define TIMED_MOST UINT64_C(65536)
 static inline uint64_t begin_event(const struct thread *thread)
 {
     return __builtin_expect(thread->countdown == TICK_EVENTS, 0) ? cycles_now() : 0;
 }
 
+__attribute__((noinline)) static void note_spent(struct thread *thread, uint64_t began)
+{
+    uint64_t spent = cycles_now() - began;
+    thread->spent_cycles += (spent < TIMED_MOST ? spent : TIMED_MOST) * TICK_EVENTS;
+}
+
 static inline __attribute__((always_inline)) void end_event(struct thread *thread, size_t bytes, uint64_t began, bool sampled)
 {
     if (__builtin_expect(began != 0, 0))
-        thread->spent_cycles += (cycles_now() - began) * TICK_EVENTS;
+        note_spent(thread, began);
     if (__builtin_expect(--thread->countdown <= 0, 0)) {
         thread->countdown = TICK_EVENTS;
         timeline_tick(thread);
