@@ -15,8 +15,14 @@
 
 #include <sys/mman.h>
 
-/* Open addressing, at most half full, replaced by a larger one under the lock; old ones stay mapped for readers that still
- * hold them.  `hash` is stored last: a reader that sees it sees the id. */
+/*
+ * Two tables, by open addressing, one object each so that the child of a fork never sees a part of one.  A byte for each
+ * place, 0 where it is free, else some bits of the hash, is looked at first: half of all looks are for what is not there, and the
+ * bytes fit the caches when the places do not.
+ *
+ * Site ids by the hash of the stack: at most half full, replaced by a larger one under the lock; old ones stay mapped for readers
+ * that still hold them.  The byte is stored last: a reader that sees it sees the entry.
+ */
 struct entry {
     uint64_t hash;
     uint32_t site;
@@ -24,20 +30,24 @@ struct entry {
 };
 struct table {
     uint64_t mask;
-    struct entry entry[];
+    struct entry *entry;        /* behind the bytes */
+    uint64_t padding[6];
+    uint8_t byte[];
 };
 
 static struct table *by_hash;
 static uint64_t by_hash_used;
-/* Open addressing: node ids by (parent, code, ref); 0 = empty.  The place is that of the tag, the upper half of the hash, so
- * that the table grows without a look at the frames, which are far away.  Mask and slots are one object, so that the child of a
- * fork never sees the one without the other. */
+/* Node ids by (parent, code, ref).  The place is that of the tag, the upper half of the hash, so that the table grows without a
+ * look at the frames, which are far away.  Only for the holder of the lock. */
+struct node_slot {
+    uint32_t id;
+    uint32_t tag;
+};
 struct node_table {
     uint64_t mask;
-    struct {
-        uint32_t id;
-        uint32_t tag;
-    } slot[];
+    struct node_slot *slot;
+    uint64_t padding[6];
+    uint8_t byte[];
 };
 static struct node_table *nodes;
 static uint64_t node_used;
@@ -65,19 +75,28 @@ static void *map_table(size_t bytes)
     return table;
 }
 
+static size_t node_table_bytes(uint64_t slots)
+{
+    return sizeof(struct node_table) + slots * (1 + sizeof(struct node_slot));
+}
+
 static struct node_table *new_node_table(uint64_t slots)
 {
-    struct node_table *table = map_table(sizeof *table + slots * sizeof table->slot[0]);
-    if (table != NULL)
+    struct node_table *table = map_table(node_table_bytes(slots));
+    if (table != NULL) {
         table->mask = slots - 1;
+        table->slot = (struct node_slot *)(void *)(table->byte + slots);
+    }
     return table;
 }
 
 static struct table *new_table(uint64_t entries)
 {
-    struct table *table = map_table(sizeof *table + entries * sizeof(struct entry));
-    if (table != NULL)
+    struct table *table = map_table(sizeof *table + entries * (1 + sizeof(struct entry)));
+    if (table != NULL) {
         table->mask = entries - 1;
+        table->entry = (struct entry *)(void *)(table->byte + entries);
+    }
     return table;
 }
 
@@ -111,26 +130,29 @@ bool stack_init(uint32_t verify)
     return true;
 }
 
+/* The place comes from the low bits, so these tell places apart that collide. */
+static inline uint8_t byte_of(uint64_t hash)
+{
+    return (uint8_t)(hash >> 56 | 1);
+}
+
 static inline uint32_t find(uint64_t hash)
 {
     const struct table *table = __atomic_load_n(&by_hash, __ATOMIC_ACQUIRE);
-    for (uint64_t i = hash & table->mask;; i = (i + 1) & table->mask) {
-        uint64_t there = HMK_OBSERVE(table->entry[i].hash);
-        if (there == hash)
+    uint8_t wanted = byte_of(hash), byte;
+    for (uint64_t i = hash & table->mask; (byte = HMK_OBSERVE(table->byte[i])) != 0; i = (i + 1) & table->mask)
+        if (byte == wanted && table->entry[i].hash == hash)
             return table->entry[i].site;
-        if (there == 0)
-            return 0;
-    }
+    return 0;
 }
 
 static void put(struct table *table, uint64_t hash, uint32_t site)
 {
     uint64_t i = hash & table->mask;
-    while (table->entry[i].hash != 0)
+    while (table->byte[i] != 0)
         i = (i + 1) & table->mask;
-    table->entry[i].site = site;
-    table->entry[i].generation = generation;
-    HMK_PUBLISH(table->entry[i].hash, hash);
+    table->entry[i] = (struct entry){.hash = hash, .site = site, .generation = generation};
+    HMK_PUBLISH(table->byte[i], byte_of(hash));
 }
 
 /* Entries of older generations can never be found again; a new table leaves them out. */
@@ -143,7 +165,7 @@ static void insert(uint64_t hash, uint32_t site)
         by_hash_used = 0;
         for (uint64_t i = 0; i <= by_hash->mask; i++) {
             const struct entry *entry = &by_hash->entry[i];
-            if (entry->hash != 0 && entry->generation == generation) {
+            if (by_hash->byte[i] != 0 && entry->generation == generation) {
                 put(larger, entry->hash, entry->site);
                 by_hash_used++;
             }
@@ -159,28 +181,34 @@ static inline uint32_t node_tag(uint32_t parent, const struct hmk_frame *frame)
     return (uint32_t)(mix(frame->code + frame->ref, (uint64_t)parent << 20) >> 32);
 }
 
+static inline uint8_t node_byte(uint32_t tag)
+{
+    return (uint8_t)(tag >> 24 | 1);
+}
+
 /* 0: there is none. */
 static uint32_t find_node(uint32_t parent, const struct hmk_frame *wanted)
 {
     const struct node_table *table = nodes;
-    uint32_t tag = node_tag(parent, wanted), id;
-    for (uint64_t at = tag & table->mask; (id = table->slot[at].id) != 0; at = (at + 1) & table->mask) {
-        if (table->slot[at].tag != tag)
+    uint32_t tag = node_tag(parent, wanted);
+    uint8_t byte;
+    for (uint64_t at = tag & table->mask; (byte = table->byte[at]) != 0; at = (at + 1) & table->mask) {
+        if (byte != node_byte(tag) || table->slot[at].tag != tag)
             continue;
-        const struct hmk_frame *frame = recording_at(HMK_FRAMES, id);
+        const struct hmk_frame *frame = recording_at(HMK_FRAMES, table->slot[at].id);
         if (frame->code == wanted->code && frame->parent == parent && frame->ref == wanted->ref)
-            break;
+            return table->slot[at].id;
     }
-    return id;
+    return 0;
 }
 
 static void put_node(struct node_table *table, uint32_t id, uint32_t tag)
 {
     uint64_t at = tag & table->mask;
-    while (table->slot[at].id != 0)
+    while (table->byte[at] != 0)
         at = (at + 1) & table->mask;
-    table->slot[at].tag = tag;
-    table->slot[at].id = id;
+    table->slot[at] = (struct node_slot){id, tag};
+    __atomic_store_n(&table->byte[at], node_byte(tag), __ATOMIC_RELEASE);     /* last: a handler may leave for ever */
 }
 
 static bool make_node_room(uint64_t more)
@@ -192,10 +220,10 @@ static bool make_node_room(uint64_t more)
     if (larger == NULL)
         return node_used + more < old->mask;
     for (uint64_t i = 0; i <= old->mask; i++)
-        if (old->slot[i].id != 0)
+        if (old->byte[i] != 0)
             put_node(larger, old->slot[i].id, old->slot[i].tag);
     __atomic_store_n(&nodes, larger, __ATOMIC_RELEASE);
-    sys_unmap(old, sizeof *old + (old->mask + 1) * sizeof old->slot[0]);
+    sys_unmap(old, node_table_bytes(old->mask + 1));
     return true;
 }
 
@@ -212,7 +240,7 @@ static uint32_t add_nodes(uint32_t parent, const struct hmk_frame *path, uint32_
     for (uint32_t i = 0; i < count; i++) {
         fresh[i] = (struct hmk_frame){.code = path[i].code, .ref = path[i].ref, .parent = parent};
         tag[i] = node_tag(parent, &path[i]);
-        __builtin_prefetch(&nodes->slot[tag[i] & nodes->mask], 1);
+        __builtin_prefetch(&nodes->byte[tag[i] & nodes->mask], 1);
         node[i] = parent = (uint32_t)first + i;
     }
     if (recording_append_many(HMK_FRAMES, fresh, count) != first) {
