@@ -25,7 +25,7 @@
 #define CODE_NEXT 1023u
 #define CELLS_MOST 5u                   /* of the record of a live block */
 #define MMAPPED_BIT 2u                  /* of a chunk's size word, in glibc and in our wide record */
-#define SPINS 2048
+#define SPINS 8192                      /* and naps, of some 10 ms together: the other thread may wait for a processor */
 #define RECORDS_OF_A_BIT 1024u          /* of blockmap_leaf.busy */
 
 struct blockmap blockmap;      /* zero, so that its 16 MiB take no space in the library file */
@@ -86,8 +86,10 @@ static void pause_shortly(int spins)
 #elif defined(__aarch64__)
     __asm__ volatile("yield");
 #endif
-    if (spins % 64 == 63)
+    if (spins % 64 == 63 && spins < 1024)
         sys_yield();
+    else if (spins % 64 == 63)
+        sys_nap(100);
 }
 
 static void fill(uint32_t *cell, size_t count, uint32_t value)
