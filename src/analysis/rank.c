@@ -74,6 +74,22 @@ struct rank rank_sites(const struct profile *profile, enum rank_key key, enum pr
     return rank;
 }
 
+struct rank_sum rank_sum(const struct profile *profile, enum rank_key key, enum profile_kind kind)
+{
+    struct rank_sum sum = { 0 };
+    for (size_t i = 0; i < profile->site_count; i++) {
+        const struct profile_site *site = &profile->sites[i];
+        int64_t value = rank_value(site, key);
+        if (value <= 0 || (kind != PROFILE_KINDS && site->kind != kind))
+            continue;
+        sum.count++;
+        sum.total += value;
+        if (!sum.largest || value > rank_value(sum.largest, key))
+            sum.largest = site;
+    }
+    return sum;
+}
+
 void rank_free(struct rank *rank)
 {
     free(rank->sites);

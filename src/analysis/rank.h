@@ -28,4 +28,12 @@ struct rank {
 struct rank rank_sites(const struct profile *profile, enum rank_key key, enum profile_kind kind);
 void rank_free(struct rank *rank);
 
+/* The same without the order. */
+struct rank_sum {
+    const struct profile_site *largest;     /* the first of rank_sites; NULL: there is none */
+    size_t count;
+    int64_t total;
+};
+struct rank_sum rank_sum(const struct profile *profile, enum rank_key key, enum profile_kind kind);
+
 #endif

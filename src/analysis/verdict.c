@@ -111,14 +111,13 @@ static void judge_returnable(struct judge *judge)
 /* Without ranked sets of pins: the site whose blocks share the most held bytes, and what they hold alone. */
 static void blame_largest_sharer(const struct judge *judge, struct verdict_finding *finding)
 {
-    struct rank rank = rank_sites(judge->profile, RANK_PINNED, PROFILE_HEAP);
-    if (rank.count > 0) {
-        blame_site(finding, rank.sites[0]);
-        finding->gain_bytes = rank.sites[0]->pin_sole_bytes;
+    struct rank_sum rank = rank_sum(judge->profile, RANK_PINNED, PROFILE_HEAP);
+    if (rank.largest) {
+        blame_site(finding, rank.largest);
+        finding->gain_bytes = rank.largest->pin_sole_bytes;
         finding->then_trim = true;
     }
     finding->sites = 1;
-    rank_free(&rank);
 }
 
 /* Free bytes between live blocks.  Sets of pins that hold half of it and are small beside it can be named;
@@ -280,13 +279,12 @@ static void judge_live(struct judge *judge)
         return;
     if (bytes < NOTICE_BYTES || (!rising && bytes < judge->program_rss / 3))
         return;
-    struct rank rank = rank_sites(profile, RANK_LIVE, PROFILE_HEAP);
+    struct rank_sum rank = rank_sum(profile, RANK_LIVE, PROFILE_HEAP);
     struct verdict_finding *finding = found(judge, rising ? VERDICT_CACHE_GROWTH : VERDICT_IN_USE, bytes);
-    if (rank.count > 0)
-        blame_site(finding, rank.sites[0]);
+    if (rank.largest)
+        blame_site(finding, rank.largest);
     finding->sites = (uint32_t)rank.count;
     finding->step = VERDICT_STEP_LIVE;
-    rank_free(&rank);
 }
 
 static void judge_python_live(struct judge *judge)
@@ -327,16 +325,15 @@ static void judge_mappings(struct judge *judge)
     uint64_t bytes = part(judge->ledger, LEDGER_MAPPED);
     if (judge_python_arenas(judge) || !noticeable(judge, bytes))
         return;
-    struct rank rank = rank_sites(judge->profile, RANK_MAPPED, PROFILE_KINDS);
+    struct rank_sum rank = rank_sum(judge->profile, RANK_MAPPED, PROFILE_KINDS);
     struct verdict_finding *finding = found(judge, VERDICT_MAPPINGS, bytes);
-    if (rank.count > 0) {
-        finding->site = rank.sites[0]->id;
-        finding->site_blocks = rank.sites[0]->live_blocks > 0 ? (uint64_t)rank.sites[0]->live_blocks : 0;
-        finding->site_bytes = rank.sites[0]->mapped_bytes;
+    if (rank.largest) {
+        finding->site = rank.largest->id;
+        finding->site_blocks = rank.largest->live_blocks > 0 ? (uint64_t)rank.largest->live_blocks : 0;
+        finding->site_bytes = rank.largest->mapped_bytes;
     }
     finding->sites = (uint32_t)rank.count;
     finding->step = VERDICT_STEP_UNMAP;
-    rank_free(&rank);
 }
 
 static void judge_untold(struct judge *judge)

@@ -19,8 +19,7 @@
 
 struct table {
     struct hmk_table directory;
-    unsigned char *chunk[HMK_TABLE_CHUNKS];     /* the published part of each chunk */
-    uint64_t chunk_records[HMK_TABLE_CHUNKS];
+    unsigned char *records;         /* what is published, one chunk behind the other */
 };
 
 struct read_file {
@@ -247,25 +246,28 @@ static bool load_table(struct read_file *file, unsigned id, struct read_error *e
     struct table *table = &file->table[id];
     const struct hmk_table *directory = &table->directory;
 
-    for (unsigned chunk = 0; chunk < HMK_TABLE_CHUNKS; chunk++) {
-        uint64_t records;
-        if (hmk_chunk_first(chunk, directory->first_records) >= directory->count)
-            return true;
-        if (!check_chunk(file, id, chunk, &records, error))
-            return false;
-        uint64_t bytes = records * directory->record_bytes;
-        table->chunk[chunk] = malloc(bytes);
-        if (!table->chunk[chunk])
-            return fault(file, error, READ_NO_MEMORY, directory->chunk_offset[chunk],
-                         "needs %llu bytes of memory for table %s at offset %llu", (unsigned long long)bytes,
-                         tables[id].name, (unsigned long long)directory->chunk_offset[chunk]);
-        if (!copy_bytes(file, table->chunk[chunk], directory->chunk_offset[chunk], bytes, error))
-            return false;
-        table->chunk_records[chunk] = records;
-    }
     if (hmk_chunk_first(HMK_TABLE_CHUNKS, directory->first_records) < directory->count)
         return fault(file, error, READ_DAMAGED, directory_offset(id), "damaged: table %s has more records than its "
                      "chunks hold (offset %llu)", tables[id].name, (unsigned long long)directory_offset(id));
+    /* check_directory has compared this with the size of the file. */
+    uint64_t all = directory->count * directory->record_bytes;
+    if (all == 0)
+        return true;
+    table->records = malloc(all);
+    if (!table->records)
+        return fault(file, error, READ_NO_MEMORY, directory->chunk_offset[0],
+                     "needs %llu bytes of memory for table %s at offset %llu", (unsigned long long)all, tables[id].name,
+                     (unsigned long long)directory->chunk_offset[0]);
+    unsigned char *to = table->records;
+    for (unsigned chunk = 0; chunk < HMK_TABLE_CHUNKS; chunk++) {
+        uint64_t records;
+        if (hmk_chunk_first(chunk, directory->first_records) >= directory->count)
+            break;
+        if (!check_chunk(file, id, chunk, &records, error)
+            || !copy_bytes(file, to, directory->chunk_offset[chunk], records * directory->record_bytes, error))
+            return false;
+        to += records * directory->record_bytes;
+    }
     return true;
 }
 
@@ -485,8 +487,7 @@ void read_close(struct read_file *file)
     if (!file)
         return;
     for (unsigned id = 0; id < HMK_TABLE_SLOTS; id++)
-        for (unsigned chunk = 0; chunk < HMK_TABLE_CHUNKS; chunk++)
-            free(file->table[id].chunk[chunk]);
+        free(file->table[id].records);
     free(file->path);
     free(file);
 }
@@ -540,11 +541,15 @@ uint64_t read_chunk_bytes(const struct read_file *file, enum hmk_table_id id)
 const void *read_record(const struct read_file *file, enum hmk_table_id id, uint64_t index)
 {
     const struct table *table = &file->table[id];
-    if (index >= table->directory.count)
-        return NULL;
-    unsigned chunk = hmk_chunk_of(index, table->directory.first_records);
-    uint64_t place = index - hmk_chunk_first(chunk, table->directory.first_records);
-    return table->chunk[chunk] + place * table->directory.record_bytes;
+    return index < table->directory.count ? table->records + index * table->directory.record_bytes : NULL;
+}
+
+/* Bytes from `offset` on that belong together: nothing that a writer stores crosses from one chunk to the next. */
+static uint64_t bytes_from(const struct table *table, uint64_t offset)
+{
+    unsigned chunk = hmk_chunk_of(offset, table->directory.first_records);
+    uint64_t end = hmk_chunk_first(chunk + 1, table->directory.first_records);
+    return (end < table->directory.count ? end : table->directory.count) - offset;
 }
 
 const char *read_string(const struct read_file *file, uint32_t offset)
@@ -552,14 +557,9 @@ const char *read_string(const struct read_file *file, uint32_t offset)
     const struct table *table = &file->table[HMK_STRINGS];
     if (offset == 0)
         return "";
-    if (offset >= table->directory.count)
+    if (offset >= table->directory.count || !memchr(table->records + offset, 0, bytes_from(table, offset)))
         return "(damaged)";
-    unsigned chunk = hmk_chunk_of(offset, table->directory.first_records);
-    uint64_t place = offset - hmk_chunk_first(chunk, table->directory.first_records);
-    const unsigned char *string = table->chunk[chunk] + place;
-    if (!memchr(string, 0, table->chunk_records[chunk] - place))
-        return "(damaged)";
-    return (const char *)string;
+    return (const char *)table->records + offset;
 }
 
 const unsigned char *read_bytes(const struct read_file *file, uint32_t offset, uint32_t bytes)
@@ -567,9 +567,7 @@ const unsigned char *read_bytes(const struct read_file *file, uint32_t offset, u
     const struct table *table = &file->table[HMK_STRINGS];
     if (bytes == 0 || offset >= table->directory.count)
         return NULL;
-    unsigned chunk = hmk_chunk_of(offset, table->directory.first_records);
-    uint64_t place = offset - hmk_chunk_first(chunk, table->directory.first_records);
-    return bytes <= table->chunk_records[chunk] - place ? table->chunk[chunk] + place : NULL;
+    return bytes <= bytes_from(table, offset) ? table->records + offset : NULL;
 }
 
 const struct hmk_census *read_census(const struct read_file *file, uint64_t index)
