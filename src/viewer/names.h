@@ -32,7 +32,8 @@ struct name {
     bool python;                /* a frame of Python source; it has no module */
     bool own;                   /* such a frame of the program itself, not of a library */
     bool interrupted;           /* a signal arrived here */
-    uint32_t frame;             /* of the profile; inlined calls share one */
+    bool judged;                /* the next two are known; else they are found out when asked for */
+    bool allocator, plumbing;
 };
 
 /* Leaf first; inlined calls are entries of their own.  The entries last until the next call of names_stack.  Native frames
@@ -53,6 +54,14 @@ struct names_stack names_stack(struct names *names, uint32_t leaf, size_t frames
 bool names_own_code(struct names *names, uint32_t code);
 /* The calls of one frame alone, inlined ones first. */
 struct names_stack names_frame(struct names *names, uint32_t frame);
+
+/* Frames of one instruction have one place, and one set of calls. */
+#define NAMES_NO_PLACE UINT32_MAX
+uint32_t names_place(struct names *names, uint32_t frame);      /* counted from 0; NAMES_NO_PLACE: no such frame */
+uint32_t names_place_count(const struct names *names);          /* so far: numbers below it were given out */
+/* As names_want and names_frame. */
+void names_want_place(struct names *names, uint32_t place);
+struct names_stack names_at_place(struct names *names, uint32_t place);
 
 /* Which entry names the stack best: the first that is not an allocator's wrapper, or a named one close to it in the same
  * module when that one has no name. */

@@ -101,6 +101,8 @@ static bool listed(const char *const *patterns, size_t count, const char *functi
 
 bool names_allocator(const struct name *name)
 {
+    if (name->judged)
+        return name->allocator;
     return !name->python && listed(allocators, sizeof allocators / sizeof *allocators, name->function);
 }
 
@@ -149,6 +151,8 @@ size_t names_headline(const struct names_stack *stack)
 
 bool names_plumbing(const struct name *name)
 {
+    if (name->judged)
+        return name->plumbing;
     if (name->python)
         return python_plumbing(name->function, name->file);
     return listed(plumbing, sizeof plumbing / sizeof *plumbing, name->function);
