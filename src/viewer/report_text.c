@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "viewer/report.h"
 
+#include "analysis/alike.h"
 #include "analysis/history.h"
 #include "analysis/ledger.h"
 #include "analysis/profile.h"
@@ -104,13 +105,18 @@ static void put_title(struct strbuf *title, const struct report *report, enum ra
     }
 }
 
+static unsigned table_lines(const struct report_options *options)
+{
+    return options->depth ? options->depth : options->sort == RANK_KEYS ? OVERVIEW_LINES : SORTED_LINES;
+}
+
 static void add_table(struct tables *tables, const struct sites_view *view, enum rank_key key, enum profile_kind kind,
-                      size_t rows, unsigned lines)
+                      size_t rows)
 {
     const struct report_options *options = view->options;
     tables->key[tables->count] = key;
     tables->at[tables->count++] = sites_table_new(view, key, kind, options->limit ? options->limit : rows,
-                                                  options->depth ? options->depth : lines);
+                                                  table_lines(options));
 }
 
 static void want_verdict(const struct report *report, const struct sites_view *view)
@@ -130,10 +136,9 @@ static struct tables prepare(const struct report *report, const struct sites_vie
     struct tables tables = { .count = 0 };
 
     if (sort != RANK_KEYS)
-        add_table(&tables, view, sort, sort == RANK_MAPPED ? PROFILE_KINDS : PROFILE_HEAP, SORTED_ROWS, SORTED_LINES);
+        add_table(&tables, view, sort, sort == RANK_MAPPED ? PROFILE_KINDS : PROFILE_HEAP, SORTED_ROWS);
     for (size_t i = 0; sort == RANK_KEYS && i < OVERVIEW_TABLES; i++) {
-        add_table(&tables, view, overview_tables[i].key, overview_tables[i].kind, overview_tables[i].rows,
-                  OVERVIEW_LINES);
+        add_table(&tables, view, overview_tables[i].key, overview_tables[i].kind, overview_tables[i].rows);
         /* Ranked sets say more than sites alone. */
         bool told = overview_tables[i].key == RANK_PINNED && ledger && ledger->pin_count > 0;
         sites_table_cut(tables.at[i], told ? INT64_MAX : overview_tables[i].least);
@@ -163,7 +168,9 @@ void report_text(const struct report *report, const struct report_options *optio
 {
     struct names *names = names_new(report->profile, options->symbols);
     bool *hidden = filter_sites(report->profile, names, options->filter);
-    struct sites_view view = { .profile = report->profile, .names = names, .options = options, .hidden = hidden };
+    struct alike alike = sites_alike(report->profile, names, table_lines(options));
+    struct sites_view view = { .profile = report->profile, .names = names, .options = options, .hidden = hidden,
+                               .alike = &alike };
     struct strbuf out = STRBUF_INIT;
     struct tables tables = prepare(report, &view);
     bool overview = options->sort == RANK_KEYS;
@@ -187,6 +194,7 @@ void report_text(const struct report *report, const struct report_options *optio
     }
     fwrite(out.text, 1, out.length, file);
     strbuf_free(&out);
+    alike_free(&alike);
     free(hidden);
     names_free(names);
 }

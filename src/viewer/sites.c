@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "viewer/sites.h"
 
+#include "analysis/alike.h"
 #include "base/array.h"
 #include "base/strbuf.h"
 #include "base/xalloc.h"
@@ -22,12 +23,10 @@
 
 /* Sites whose stacks agree as far as they are looked at. */
 struct group {
-    uint64_t hash;
     const struct profile_site *site;    /* the largest of them */
     int64_t value;
+    int64_t extra;                      /* the number of the third column */
     double variance;                    /* of value, in sampled mode */
-    int64_t live_bytes, live_blocks, peak_blocks;
-    uint64_t allocations, allocated_bytes, held_page_bytes, pin_sole_bytes;
     size_t sites;
     char *text;                         /* the stack as shown; made when its names are known */
 };
@@ -37,11 +36,13 @@ struct sites_table {
     enum rank_key key;
     size_t limit;
     bool cut;                           /* see sites_table_cut */
-    int64_t least;
+    bool alone;                         /* each site is a group */
+    int64_t least, total;               /* total: of hidden ones, too */
     unsigned lines;
     size_t frames;                      /* of each stack that are looked at */
-    struct rank rank;
-    ARRAY_OF(struct group) groups;
+    ARRAY_OF(struct group) groups;      /* the largest, which may come among the rows, by value */
+    int64_t rest_value;                 /* of the other groups */
+    size_t rest_sites;
 };
 
 /* ---- a stack ------------------------------------------------------------------------------------ */
@@ -219,58 +220,22 @@ bool sites_of_python(const struct sites_view *view, uint32_t id)
 
 /* ---- groups ------------------------------------------------------------------------------------- */
 
-static uint64_t mix(uint64_t hash, uint64_t word)
+struct alike sites_alike(const struct profile *profile, struct names *names, unsigned lines)
 {
-    hash ^= word;
-    hash *= UINT64_C(0x9e3779b97f4a7c15);
-    return hash ^ hash >> 29;
-}
-
-/* Of the frames nearest to the leaf, by address, and of the first line of the program's own Python: no names are needed
- * yet. */
-static uint64_t hash_stack(const struct sites_table *table, const struct profile_site *site)
-{
-    const struct sites_view *view = table->view;
-    struct profile_frame frame;
-    uint64_t hash = 1;
-    size_t left = table->frames;
-    bool own = view->profile->code_count == 0;
-
-    if (view->options->full || table->key == RANK_OWN_PEAK || profile_site_meaning(site))
-        return mix(mix(0, site->id), site->id);
-    for (uint32_t id = site->frame; (left > 0 || !own) && profile_frame(view->profile, id, &frame); id = frame.parent) {
-        bool first_own = !own && frame.kind == PROFILE_PYTHON && names_own_code(view->names, frame.code);
-        if (left > 0 || first_own)
-            hash = mix(mix(hash, frame.kind == PROFILE_PYTHON ? frame.code : frame.module), frame.address);
-        own |= first_own;
-        left -= left > 0;
-    }
-    return hash;
+    bool *own = xcalloc(profile->code_count, sizeof *own);
+    for (size_t i = 0; i < profile->code_count; i++)
+        own[i] = names_own_code(names, (uint32_t)i);
+    struct alike alike = alike_find(profile, (size_t)lines + REACH, own);
+    free(own);
+    return alike;
 }
 
 static void absorb(struct group *into, const struct group *other)
 {
     into->value += other->value;
+    into->extra += other->extra;
     into->variance += other->variance;
-    into->live_bytes += other->live_bytes;
-    into->live_blocks += other->live_blocks;
-    into->peak_blocks += other->peak_blocks;
-    into->allocations += other->allocations;
-    into->allocated_bytes += other->allocated_bytes;
-    into->held_page_bytes += other->held_page_bytes;
-    into->pin_sole_bytes += other->pin_sole_bytes;
     into->sites += other->sites;
-}
-
-static int hash_compare(const void *a, const void *b)
-{
-    const struct group *x = a, *y = b;
-    if (x->hash != y->hash)
-        return x->hash < y->hash ? -1 : 1;
-    /* The largest first: it stands for the others. */
-    if (x->value != y->value)
-        return x->value > y->value ? -1 : 1;
-    return x->site->id < y->site->id ? -1 : x->site->id > y->site->id;
 }
 
 static int value_compare(const void *a, const void *b)
@@ -293,28 +258,96 @@ static double variance_of(const struct profile_site *site, enum rank_key key)
     }
 }
 
-static void make_groups(struct sites_table *table)
+static int64_t extra_of(const struct profile_site *site, enum rank_key key)
 {
-    size_t kept = 0;
-    for (size_t i = 0; i < table->rank.count; i++) {
-        const struct profile_site *site = table->rank.sites[i];
-        if (table->view->hidden && table->view->hidden[site->id])
+    switch (key) {
+    case RANK_LIVE: return site->live_blocks;
+    case RANK_PEAK: return site->peak_blocks;
+    case RANK_HELD: return (int64_t)site->held_page_bytes;
+    case RANK_PINNED: return (int64_t)site->pin_sole_bytes;
+    case RANK_TOTAL:
+    case RANK_TEMPORARY: return (int64_t)site->allocations;
+    case RANK_COUNT: return (int64_t)site->allocated_bytes;
+    default: return site->live_bytes;
+    }
+}
+
+static void add_site(struct sites_table *table, const struct profile_site *site, int64_t value, uint32_t *place)
+{
+    struct group alone = { .site = site, .value = value, .extra = extra_of(site, table->key), .sites = 1,
+                           .variance = variance_of(site, table->key) };
+    if (place && *place != 0) {
+        struct group *group = &table->groups.at[*place - 1];
+        if (value > rank_value(group->site, table->key))
+            group->site = site;         /* it stands for the others */
+        absorb(group, &alone);
+        return;
+    }
+    array_push(&table->groups, alone);
+    if (place)
+        *place = (uint32_t)table->groups.count;
+}
+
+static void make_groups(struct sites_table *table, enum profile_kind kind)
+{
+    const struct profile *profile = table->view->profile;
+    uint32_t *place = table->alone ? NULL : xcalloc(table->view->alike->count, sizeof *place);   /* by set: 1 + that of its group */
+
+    for (size_t i = 0; i < profile->site_count; i++) {
+        const struct profile_site *site = &profile->sites[i];
+        int64_t value = rank_value(site, table->key);
+        if (value <= 0 || (kind != PROFILE_KINDS && site->kind != kind))
             continue;
-        array_push(&table->groups, (struct group){
-            .hash = hash_stack(table, site), .site = site, .value = rank_value(site, table->key), .sites = 1,
-            .variance = variance_of(site, table->key),
-            .live_bytes = site->live_bytes, .live_blocks = site->live_blocks, .peak_blocks = site->peak_blocks,
-            .allocations = site->allocations, .allocated_bytes = site->allocated_bytes,
-            .held_page_bytes = site->held_page_bytes, .pin_sole_bytes = site->pin_sole_bytes });
+        table->total += value;
+        if (!table->view->hidden || !table->view->hidden[i])
+            add_site(table, site, value, place ? &place[table->view->alike->set[i]] : NULL);
     }
-    array_sort(&table->groups, hash_compare);
-    for (size_t i = 0; i < table->groups.count; i++) {
-        if (kept > 0 && table->groups.at[kept - 1].hash == table->groups.at[i].hash)
-            absorb(&table->groups.at[kept - 1], &table->groups.at[i]);
-        else
-            table->groups.at[kept++] = table->groups.at[i];
+    free(place);
+}
+
+static void swap(struct group *a, struct group *b)
+{
+    struct group kept = *a;
+    *a = *b;
+    *b = kept;
+}
+
+/* Brings the `wanted` first of the order to the front, in no order. */
+static void select_first(struct group *at, size_t count, size_t wanted)
+{
+    unsigned patience = 64;
+    while (count > 1 && wanted < count) {
+        if (patience-- == 0) {
+            qsort(at, count, sizeof *at, value_compare);
+            return;
+        }
+        size_t store = 0;
+        swap(&at[count / 2], &at[count - 1]);
+        for (size_t i = 0; i < count - 1; i++)
+            if (value_compare(&at[i], &at[count - 1]) < 0)
+                swap(&at[i], &at[store++]);
+        swap(&at[store], &at[count - 1]);
+        if (wanted <= store) {
+            count = store;
+        } else {
+            at += store + 1;
+            wanted -= store + 1;
+            count -= store + 1;
+        }
     }
-    table->groups.count = kept;
+}
+
+/* Only groups that can come among the rows need an order. */
+static void keep_largest(struct sites_table *table, size_t count)
+{
+    if (count < table->groups.count) {
+        select_first(table->groups.at, table->groups.count, count);
+        for (size_t i = count; i < table->groups.count; i++) {
+            table->rest_value += table->groups.at[i].value;
+            table->rest_sites += table->groups.at[i].sites;
+        }
+        table->groups.count = count;
+    }
     array_sort(&table->groups, value_compare);
 }
 
@@ -349,12 +382,12 @@ struct sites_table *sites_table_new(const struct sites_view *view, enum rank_key
     table->view = view;
     table->key = key;
     table->limit = limit;
+    table->alone = view->options->full || key == RANK_OWN_PEAK;
     table->lines = lines;
     table->frames = view->options->full ? NAMES_ALL : (size_t)lines + REACH;
-    table->rank = rank_sites(view->profile, key, kind);
-    make_groups(table);
-    bool alone = view->options->full || key == RANK_OWN_PEAK;
-    for (size_t i = 0; i < table->groups.count && i < (alone ? limit : NAMED_GROUPS); i++)
+    make_groups(table, kind);
+    keep_largest(table, table->alone ? limit : limit < SIZE_MAX - NAMED_GROUPS ? limit + NAMED_GROUPS : limit);
+    for (size_t i = 0; i < table->groups.count && i < (table->alone ? limit : NAMED_GROUPS); i++)
         names_want(view->names, table->groups.at[i].site->frame, table->frames);
     return table;
 }
@@ -367,7 +400,7 @@ void sites_table_cut(struct sites_table *table, int64_t least)
 
 static bool is_noise(const struct sites_table *table, int64_t value)
 {
-    return value < table->rank.total / 200 && value < table->groups.at[0].value / 20;
+    return value < table->total / 200 && value < table->groups.at[0].value / 20;
 }
 
 void sites_table_free(struct sites_table *table)
@@ -377,7 +410,6 @@ void sites_table_free(struct sites_table *table)
     for (size_t i = 0; i < table->groups.count; i++)
         free(table->groups.at[i].text);
     array_free(&table->groups);
-    rank_free(&table->rank);
     free(table);
 }
 
@@ -415,18 +447,13 @@ static void put_numbers(struct strbuf *out, const struct sites_table *table, con
         units_count(value, group->value);
     else
         units_size(value, group->value);
-    units_percent(part, group->value, table->rank.total);
-    switch (table->key) {
-    case RANK_LIVE: units_count(extra, group->live_blocks); break;
-    case RANK_PEAK: units_count(extra, group->peak_blocks); break;
-    case RANK_HELD: units_size(extra, (int64_t)group->held_page_bytes); break;
-    case RANK_PINNED: units_size(extra, (int64_t)group->pin_sole_bytes); break;
-    case RANK_TOTAL:
-    case RANK_TEMPORARY: units_count(extra, (int64_t)group->allocations); break;
-    case RANK_COUNT: units_size(extra, (int64_t)group->allocated_bytes); break;
-    case RANK_OWN_PEAK: units_elapsed(part, group->site->own_peak_ns); /* fall through */
-    default: units_size(extra, group->live_bytes); break;
-    }
+    units_percent(part, group->value, table->total);
+    if (table->key == RANK_OWN_PEAK)
+        units_elapsed(part, group->site->own_peak_ns);
+    if (table->key == RANK_LIVE || table->key == RANK_PEAK || table->key == RANK_TOTAL || table->key == RANK_TEMPORARY)
+        units_count(extra, group->extra);
+    else
+        units_size(extra, group->extra);
     if (shows_errors(table))
         units_error(extra, profile_error(group->variance, (double)group->value), !counts_blocks(table->key));
     strbuf_printf(out, "%11s %8s %11s  ", value, part, extra);
@@ -452,8 +479,8 @@ static void put_row(struct strbuf *out, const struct sites_table *table, const s
 static void put_rest(struct strbuf *out, const struct sites_table *table, size_t from)
 {
     char value[UNITS_BYTES] = "", part[UNITS_BYTES] = "", count[UNITS_BYTES];
-    int64_t rest = 0;
-    size_t sites = 0;
+    int64_t rest = table->rest_value;
+    size_t sites = table->rest_sites;
 
     for (size_t i = from; i < table->groups.count; i++) {
         rest += table->groups.at[i].value;
@@ -463,7 +490,7 @@ static void put_rest(struct strbuf *out, const struct sites_table *table, size_t
         return;
     /* Peaks of different moments do not add up. */
     if (table->key != RANK_OWN_PEAK) {
-        units_percent(part, rest, table->rank.total);
+        units_percent(part, rest, table->total);
         if (counts_blocks(table->key))
             units_count(value, rest);
         else
@@ -478,12 +505,11 @@ static void put_rest(struct strbuf *out, const struct sites_table *table, size_t
 void sites_table_put(struct strbuf *out, struct sites_table *table, const char *title)
 {
     bool color = table->view->options->color;
-    bool alone = table->view->options->full || table->key == RANK_OWN_PEAK;
     size_t rows;
 
-    if (table->groups.count == 0 || (table->cut && table->rank.total < table->least))
+    if (table->groups.count == 0 || (table->cut && table->total < table->least))
         return;
-    if (!alone)
+    if (!table->alone)
         merge_alike(table);
     strbuf_char(out, '\n');
     style_put(out, color, STYLE_TITLE, title);

@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+struct alike;
 struct names;
 struct report_options;
 struct strbuf;
@@ -27,7 +28,11 @@ struct sites_view {
     struct names *names;
     const struct report_options *options;
     const bool *hidden;         /* by site id: the filter does not match; NULL: nothing is hidden */
+    const struct alike *alike;  /* sites_alike; only tables need it */
 };
+
+/* What may become one row of a table of `lines` lines of a stack; all tables of a report can share it. */
+struct alike sites_alike(const struct profile *profile, struct names *names, unsigned lines);
 
 struct sites_table;
 /* At most `limit` rows, each stack at most `lines` lines (options->full: all). */
