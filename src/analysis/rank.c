@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "analysis/rank.h"
 
+#include "base/select.h"
 #include "base/xalloc.h"
 #include <stdlib.h>
 #include <string.h>
@@ -53,9 +54,9 @@ static int item_compare(const void *a, const void *b)
     return x->site->id < y->site->id ? -1 : x->site->id > y->site->id;
 }
 
-struct rank rank_sites(const struct profile *profile, enum rank_key key, enum profile_kind kind)
+struct rank rank_first(const struct profile *profile, enum rank_key key, enum profile_kind kind, const bool *hidden, size_t count)
 {
-    struct rank rank = { .sites = xcalloc(profile->site_count, sizeof *rank.sites) };
+    struct rank rank = { 0 };
     struct item *items = xcalloc(profile->site_count, sizeof *items);
 
     for (size_t i = 0; i < profile->site_count; i++) {
@@ -63,15 +64,23 @@ struct rank rank_sites(const struct profile *profile, enum rank_key key, enum pr
         int64_t value = rank_value(site, key);
         if (value <= 0 || (kind != PROFILE_KINDS && site->kind != kind))
             continue;
-        items[rank.count++] = (struct item){ value, site };
         rank.total += value;
+        if (!hidden || !hidden[i])
+            items[rank.count++] = (struct item){ value, site };
     }
-    if (rank.count > 1)
-        qsort(items, rank.count, sizeof *items, item_compare);
+    select_first(items, rank.count, sizeof *items, count, item_compare);
+    if (count < rank.count)
+        rank.count = count;
+    rank.sites = xcalloc(rank.count, sizeof *rank.sites);
     for (size_t i = 0; i < rank.count; i++)
         rank.sites[i] = items[i].site;
     free(items);
     return rank;
+}
+
+struct rank rank_sites(const struct profile *profile, enum rank_key key, enum profile_kind kind)
+{
+    return rank_first(profile, key, kind, NULL, SIZE_MAX);
 }
 
 struct rank_sum rank_sum(const struct profile *profile, enum rank_key key, enum profile_kind kind)

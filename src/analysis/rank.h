@@ -26,6 +26,8 @@ struct rank {
 };
 /* Sites of one kind; PROFILE_KINDS: of any. */
 struct rank rank_sites(const struct profile *profile, enum rank_key key, enum profile_kind kind);
+/* At most `count` of those that are not `hidden`, by site id (NULL: none is).  The total is of all. */
+struct rank rank_first(const struct profile *profile, enum rank_key key, enum profile_kind kind, const bool *hidden, size_t count);
 void rank_free(struct rank *rank);
 
 /* The same without the order. */

@@ -3,6 +3,7 @@
 
 #include "analysis/alike.h"
 #include "base/array.h"
+#include "base/select.h"
 #include "base/strbuf.h"
 #include "base/xalloc.h"
 #include "viewer/frames.h"
@@ -19,7 +20,7 @@
 #define NUMBERS_WIDTH 34        /* of the columns in front of a stack */
 #define COLUMNS_MIN 24
 #define REACH 20                /* frames beyond the shown lines that are looked at: wrappers and plumbing are skipped */
-#define NAMED_GROUPS 400        /* groups that get names; only the largest can come among the rows */
+#define NAMED_GROUPS 400        /* the largest, among which rows that read the same are looked for */
 
 /* Sites whose stacks agree as far as they are looked at. */
 struct group {
@@ -305,50 +306,16 @@ static void make_groups(struct sites_table *table, enum profile_kind kind)
     free(place);
 }
 
-static void swap(struct group *a, struct group *b)
-{
-    struct group kept = *a;
-    *a = *b;
-    *b = kept;
-}
-
-/* Brings the `wanted` first of the order to the front, in no order. */
-static void select_first(struct group *at, size_t count, size_t wanted)
-{
-    unsigned patience = 64;
-    while (count > 1 && wanted < count) {
-        if (patience-- == 0) {
-            qsort(at, count, sizeof *at, value_compare);
-            return;
-        }
-        size_t store = 0;
-        swap(&at[count / 2], &at[count - 1]);
-        for (size_t i = 0; i < count - 1; i++)
-            if (value_compare(&at[i], &at[count - 1]) < 0)
-                swap(&at[i], &at[store++]);
-        swap(&at[store], &at[count - 1]);
-        if (wanted <= store) {
-            count = store;
-        } else {
-            at += store + 1;
-            wanted -= store + 1;
-            count -= store + 1;
-        }
-    }
-}
-
 /* Only groups that can come among the rows need an order. */
 static void keep_largest(struct sites_table *table, size_t count)
 {
-    if (count < table->groups.count) {
-        select_first(table->groups.at, table->groups.count, count);
-        for (size_t i = count; i < table->groups.count; i++) {
-            table->rest_value += table->groups.at[i].value;
-            table->rest_sites += table->groups.at[i].sites;
-        }
-        table->groups.count = count;
+    select_first(table->groups.at, table->groups.count, sizeof *table->groups.at, count, value_compare);
+    for (size_t i = count; i < table->groups.count; i++) {
+        table->rest_value += table->groups.at[i].value;
+        table->rest_sites += table->groups.at[i].sites;
     }
-    array_sort(&table->groups, value_compare);
+    if (count < table->groups.count)
+        table->groups.count = count;
 }
 
 /* Stacks that differ in address but read the same become one row. */
@@ -387,7 +354,7 @@ struct sites_table *sites_table_new(const struct sites_view *view, enum rank_key
     table->frames = view->options->full ? NAMES_ALL : (size_t)lines + REACH;
     make_groups(table, kind);
     keep_largest(table, table->alone ? limit : limit < SIZE_MAX - NAMED_GROUPS ? limit + NAMED_GROUPS : limit);
-    for (size_t i = 0; i < table->groups.count && i < (table->alone ? limit : NAMED_GROUPS); i++)
+    for (size_t i = 0; i < table->groups.count; i++)
         names_want(view->names, table->groups.at[i].site->frame, table->frames);
     return table;
 }

@@ -2,6 +2,7 @@
 #include "base/array.h"
 #include "base/fail.h"
 #include "base/pool.h"
+#include "base/select.h"
 #include "base/strbuf.h"
 #include "base/xalloc.h"
 
@@ -154,6 +155,32 @@ START_TEST(xalloc_zero_sizes_and_copies)
 }
 END_TEST
 
+static int by_number(const void *a, const void *b)
+{
+    const unsigned *x = a, *y = b;
+    return *x < *y ? -1 : *x > *y;
+}
+
+/* Rising, falling and mixed numbers; every count that can be wanted. */
+START_TEST(select_sorts_the_first)
+{
+    enum { COUNT = 97 };
+    for (unsigned order = 0; order < 3; order++)
+        for (size_t wanted = 0; wanted <= COUNT + 1; wanted++) {
+            unsigned items[COUNT];
+            for (unsigned i = 0; i < COUNT; i++)
+                items[i] = order == 0 ? i : order == 1 ? COUNT - 1 - i : i * 31 % COUNT;
+            select_first(items, COUNT, sizeof *items, wanted, by_number);
+            for (unsigned i = 0; i < wanted && i < COUNT; i++)
+                ck_assert_uint_eq(items[i], i);
+            qsort(items, COUNT, sizeof *items, by_number);
+            for (unsigned i = 0; i < COUNT; i++)
+                ck_assert_uint_eq(items[i], i);
+        }
+    select_first(NULL, 0, 4, 5, by_number);
+}
+END_TEST
+
 /* Needs check's fork mode: the call ends the process. */
 START_TEST(xalloc_overflow_ends_the_program)
 {
@@ -170,6 +197,7 @@ int main(void)
     tcase_add_test(tests, fail_cuts_a_long_sentence);
     tcase_add_test(tests, array_grows_and_keeps_items);
     tcase_add_test(tests, array_sorts);
+    tcase_add_test(tests, select_sorts_the_first);
     tcase_add_test(tests, strbuf_builds_text);
     tcase_add_test(tests, strbuf_grows_by_printf);
     tcase_add_test(tests, pool_keeps_and_interns);
