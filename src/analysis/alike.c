@@ -24,11 +24,11 @@ static uint64_t mix_frame(uint64_t hash, const struct hmk_frame *frame)
 /* By frame: the nearest that is the program's own, itself or a caller; 0: none.  A parent has the smaller number. */
 static uint32_t *find_own(const struct profile *profile, const bool *own)
 {
-    uint64_t count = read_count(profile->file, HMK_FRAMES);
+    size_t count = profile->frame_count;
     if (profile->code_count == 0 || count == 0)
         return NULL;
     uint32_t *nearest = xcalloc(count, sizeof *nearest);
-    for (uint64_t i = 1; i < count; i++) {
+    for (size_t i = 1; i < count; i++) {
         const struct hmk_frame *frame = read_frame(profile->file, i);
         bool is_own = KIND(frame->ref) == HMK_FRAME_PYTHON && own[NUMBER(frame->ref)];
         nearest[i] = is_own ? (uint32_t)i : nearest[frame->parent];

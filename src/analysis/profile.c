@@ -371,6 +371,7 @@ struct profile *profile_new(const struct read_file *file)
     struct profile *profile = xcalloc(1, sizeof *profile);
     profile->file = file;
     profile->code_count = read_count(file, HMK_CODES);
+    profile->frame_count = read_count(file, HMK_FRAMES);
     describe_process(profile);
     list_modules(profile);
     list_sites(profile);

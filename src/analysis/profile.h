@@ -155,6 +155,7 @@ struct profile {
     struct profile_module *modules;
     size_t module_count;
     size_t code_count;
+    size_t frame_count;                 /* ids of frames are below; a parent's is below that of its callee */
     uint64_t size_class[PROFILE_SIZE_CLASSES];  /* allocations by requested size */
 };
 

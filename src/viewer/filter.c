@@ -17,50 +17,39 @@ static bool matches(const struct names_stack *stack, const regex_t *pattern)
     return false;
 }
 
-/* Sites share most of their frames, so each frame is matched once: a stack matches when its leaf or its callers do. */
-struct known {
-    unsigned char *verdict;     /* by frame: 0 unknown, 1 matches, 2 does not */
-    size_t count;
-};
-
-static void grow(struct known *known, uint32_t frame)
+/* By frame: it or a caller of it matches.  Each place is matched once; a parent comes before its callees. */
+static bool *match_frames(const struct profile *profile, struct names *names, const regex_t *pattern)
 {
-    if (frame < known->count)
-        return;
-    size_t count = frame + frame / 2 + 64;
-    known->verdict = xreallocarray(known->verdict, count, 1);
-    for (size_t i = known->count; i < count; i++)
-        known->verdict[i] = 0;
-    known->count = count;
-}
+    uint32_t *place = xcalloc(profile->frame_count, sizeof *place);
+    bool *matching = xcalloc(profile->frame_count, sizeof *matching);
+    struct profile_frame frame;
 
-static bool frame_matches(struct known *known, struct names *names, uint32_t frame, const regex_t *pattern)
-{
-    grow(known, frame);
-    if (known->verdict[frame] == 0) {
-        struct names_stack calls = names_frame(names, frame);
-        known->verdict[frame] = matches(&calls, pattern) ? 1 : 2;
+    for (uint32_t id = 1; id < profile->frame_count; id++)
+        place[id] = names_place(names, id);
+    uint32_t place_count = names_place_count(names);
+    bool *of_place = xcalloc(place_count, sizeof *of_place);
+    for (uint32_t i = 0; i < place_count; i++)
+        names_want_place(names, i);
+    names_resolve(names);
+    for (uint32_t i = 0; i < place_count; i++) {
+        struct names_stack calls = names_at_place(names, i);
+        of_place[i] = matches(&calls, pattern);
     }
-    return known->verdict[frame] == 1;
+    for (uint32_t id = 1; id < profile->frame_count && profile_frame(profile, id, &frame); id++)
+        matching[id] = of_place[place[id]] || matching[frame.parent];
+    free(of_place);
+    free(place);
+    return matching;
 }
 
 bool *filter_sites(const struct profile *profile, struct names *names, const regex_t *pattern)
 {
-    struct known known = { 0 };
-    struct profile_frame frame;
-
     if (!pattern)
         return NULL;
+    bool *matching = match_frames(profile, names, pattern);
     bool *hidden = xcalloc(profile->site_count, sizeof *hidden);
     for (size_t i = 0; i < profile->site_count; i++)
-        names_want(names, profile->sites[i].frame, NAMES_ALL);
-    names_resolve(names);
-    for (size_t i = 0; i < profile->site_count; i++) {
-        bool found = false;
-        for (uint32_t id = profile->sites[i].frame; !found && profile_frame(profile, id, &frame); id = frame.parent)
-            found = frame_matches(&known, names, id, pattern);
-        hidden[i] = !found;
-    }
-    free(known.verdict);
+        hidden[i] = profile->sites[i].frame == 0 || !matching[profile->sites[i].frame];
+    free(matching);
     return hidden;
 }
