@@ -341,26 +341,28 @@ static void add_census_rows(struct profile *profile)
 
 /* ---- sums --------------------------------------------------------------------------------------- */
 
+void profile_add(struct profile_sum *sum, const struct profile_site *site)
+{
+    sum->sites += site->allocations != 0 || site->frees != 0;
+    sum->allocations += site->allocations;
+    sum->allocated_bytes += site->allocated_bytes;
+    sum->frees += site->frees;
+    sum->freed_bytes += site->freed_bytes;
+    sum->temporary += site->temporary;
+    sum->live_blocks += site->live_blocks;
+    sum->live_bytes += site->live_bytes;
+    sum->slack_bytes += site->slack_bytes;
+    sum->peak_blocks += site->peak_blocks;
+    sum->peak_bytes += site->peak_bytes;
+    sum->held_bytes += site->held_bytes;
+    sum->mapped_bytes += site->mapped_bytes;
+    add_variance(&sum->variance, &site->variance);
+}
+
 static void sum_sites(struct profile *profile)
 {
-    for (size_t i = 0; i < profile->site_count; i++) {
-        const struct profile_site *site = &profile->sites[i];
-        struct profile_sum *sum = &profile->sum[site->kind];
-        sum->sites += site->allocations != 0 || site->frees != 0;
-        sum->allocations += site->allocations;
-        sum->allocated_bytes += site->allocated_bytes;
-        sum->frees += site->frees;
-        sum->freed_bytes += site->freed_bytes;
-        sum->temporary += site->temporary;
-        sum->live_blocks += site->live_blocks;
-        sum->live_bytes += site->live_bytes;
-        sum->slack_bytes += site->slack_bytes;
-        sum->peak_blocks += site->peak_blocks;
-        sum->peak_bytes += site->peak_bytes;
-        sum->held_bytes += site->held_bytes;
-        sum->mapped_bytes += site->mapped_bytes;
-        add_variance(&sum->variance, &site->variance);
-    }
+    for (size_t i = 0; i < profile->site_count; i++)
+        profile_add(&profile->sum[profile->sites[i].kind], &profile->sites[i]);
     for (uint64_t i = 0; i < read_count(profile->file, HMK_HISTOGRAMS); i++)
         for (unsigned c = 0; c < PROFILE_SIZE_CLASSES; c++)
             profile->size_class[c] += read_histogram(profile->file, i)->allocations[c];

@@ -162,6 +162,8 @@ struct profile {
 struct profile *profile_new(const struct read_file *file);
 void profile_free(struct profile *profile);
 
+void profile_add(struct profile_sum *sum, const struct profile_site *site);
+
 /* The standard error to state with an estimate.  The root of the variance, which has itself been estimated, is too small when few
  * samples happened to be taken; so one sample of the mean size is added. */
 double profile_error(double variance, double estimate);

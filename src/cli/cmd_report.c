@@ -21,7 +21,7 @@ static const char help[] =
     "but is still held and why, who made the high-water mark, and what to do.\n\n"
     "  --sort KEY       one table of sites instead of the overview: live, peak (share of\n"
     "                   the heap's peak), own-peak, held, pinned, total, count, temporary, mapped\n"
-    "  -n N             sites in a table (5 in the overview, 20 with --sort)\n"
+    "  -n N             sites in a table (5 in the overview, 20 with --sort), 0: all\n"
     "  --depth N        lines of a stack (3 in the overview, 4 with --sort)\n"
     "  --full           whole stacks, names and paths; each stack a row of its own\n"
     "  --filter REGEX   only sites with a function, file or module that matches (extended regex)\n"
@@ -205,9 +205,9 @@ static bool set_option(struct request *request, int option)
             command_misused("report", "'%s' is no key to sort by", optarg);
         return request->options.sort != RANK_KEYS;
     case 'n':
-        if (!set_number("-n", UINT32_MAX, &number))
+        if (strcmp(optarg, "0") != 0 && !set_number("-n", UINT32_MAX, &number))
             return false;
-        request->options.limit = number;
+        request->options.limit = number ? number : REPORT_ALL;
         return true;
     case OPTION_DEPTH:
         if (!set_number("--depth", 100000, &number))

@@ -2,6 +2,7 @@
 #include "viewer/json.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 struct json json_start(FILE *out)
 {
@@ -27,51 +28,90 @@ static unsigned utf8_length(const unsigned char *s)
     return length;
 }
 
+/* A document can have tens of millions of numbers: no printf for them. */
+static void put_number(FILE *out, uint64_t value, unsigned digits_least)
+{
+    char digits[20];
+    unsigned first = sizeof digits;
+    while (value > 0 || sizeof digits - first < digits_least) {
+        digits[--first] = (char)('0' + value % 10);
+        value /= 10;
+    }
+    fwrite_unlocked(digits + first, 1, sizeof digits - first, out);
+}
+
+static void put_text(FILE *out, const char *text)
+{
+    fwrite_unlocked(text, 1, strlen(text), out);
+}
+
+/* Length of what needs no escape. */
+static size_t plain_length(const unsigned char *s)
+{
+    const unsigned char *start = s;
+    while (*s >= 0x20 && *s < 0x7f && *s != '"' && *s != '\\')
+        s++;
+    return (size_t)(s - start);
+}
+
 static void put_string(FILE *out, const char *value)
 {
-    fputc('"', out);
+    putc_unlocked('"', out);
     for (const unsigned char *s = (const unsigned char *)value; *s; ) {
+        size_t plain = plain_length(s);
+        if (plain > 0) {
+            fwrite_unlocked(s, 1, plain, out);
+            s += plain;
+            continue;
+        }
         unsigned length = utf8_length(s);
         if (length == 0) {
-            fputs("\\ufffd", out);
+            put_text(out, "\\ufffd");
             s++;
         } else if (*s == '"' || *s == '\\') {
             fprintf(out, "\\%c", *s++);
         } else if (*s == '\n') {
-            fputs("\\n", out);
+            put_text(out, "\\n");
             s++;
         } else if (*s == '\t') {
-            fputs("\\t", out);
+            put_text(out, "\\t");
             s++;
         } else if (*s < 0x20 || *s == 0x7f) {
             fprintf(out, "\\u%04x", *s++);
         } else {
-            fwrite(s, 1, length, out);
+            fwrite_unlocked(s, 1, length, out);
             s += length;
         }
     }
-    fputc('"', out);
+    putc_unlocked('"', out);
+}
+
+static void new_line(struct json *json)
+{
+    putc_unlocked('\n', json->out);
+    for (unsigned i = 0; i < json->depth; i++)
+        put_text(json->out, "  ");
 }
 
 static void begin(struct json *json, const char *key)
 {
     if (!json->first)
-        fputc(',', json->out);
+        putc_unlocked(',', json->out);
     if (json->depth > 0 && json->line_depth == 0)
-        fprintf(json->out, "\n%*s", (int)json->depth * 2, "");
+        new_line(json);
     else if (!json->first)
-        fputc(' ', json->out);
+        putc_unlocked(' ', json->out);
     json->first = false;
     if (key) {
         put_string(json->out, key);
-        fputs(": ", json->out);
+        put_text(json->out, ": ");
     }
 }
 
 void json_open(struct json *json, const char *key, char bracket)
 {
     begin(json, key);
-    fputc(bracket, json->out);
+    putc_unlocked(bracket, json->out);
     json->depth++;
     json->first = true;
 }
@@ -90,8 +130,8 @@ void json_close(struct json *json, char bracket)
         json->line_depth = 0;
     json->depth--;
     if (!json->first && !inside_line)
-        fprintf(json->out, "\n%*s", (int)json->depth * 2, "");
-    fputc(bracket, json->out);
+        new_line(json);
+    putc_unlocked(bracket, json->out);
     json->first = false;
 }
 
@@ -108,31 +148,35 @@ void json_string(struct json *json, const char *key, const char *value)
 void json_int(struct json *json, const char *key, int64_t value)
 {
     begin(json, key);
-    fprintf(json->out, "%" PRId64, value);
+    if (value < 0)
+        putc_unlocked('-', json->out);
+    put_number(json->out, value < 0 ? -(uint64_t)value : (uint64_t)value, 1);
 }
 
 void json_uint(struct json *json, const char *key, uint64_t value)
 {
     begin(json, key);
-    fprintf(json->out, "%" PRIu64, value);
+    put_number(json->out, value, 1);
 }
 
 void json_bool(struct json *json, const char *key, bool value)
 {
     begin(json, key);
-    fputs(value ? "true" : "false", json->out);
+    put_text(json->out, value ? "true" : "false");
 }
 
 void json_null(struct json *json, const char *key)
 {
     begin(json, key);
-    fputs("null", json->out);
+    put_text(json->out, "null");
 }
 
 void json_seconds(struct json *json, const char *key, uint64_t ns)
 {
     begin(json, key);
-    fprintf(json->out, "%" PRIu64 ".%09u", ns / 1000000000u, (unsigned)(ns % 1000000000u));
+    put_number(json->out, ns / 1000000000u, 1);
+    putc_unlocked('.', json->out);
+    put_number(json->out, ns % 1000000000u, 9);
 }
 
 void json_hex(struct json *json, const char *key, const uint8_t *bytes, size_t count)

@@ -38,7 +38,7 @@ struct report {
 #define REPORT_ALL SIZE_MAX
 struct report_options {
     enum rank_key sort;         /* RANK_KEYS: the tables that matter, shortened; else one table by this key */
-    size_t limit;               /* sites in a table; 0: as fits, REPORT_ALL: all */
+    size_t limit;               /* sites in a table or by each key; 0: as fits, REPORT_ALL: all */
     unsigned depth;             /* lines of a stack; 0: as fits */
     bool full;                  /* whole stacks, whole names, whole paths */
     bool color;

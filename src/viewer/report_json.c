@@ -21,15 +21,19 @@
 #include "viewer/sites.h"
 #include <stdlib.h>
 
+#define SITES_MANY 10000        /* up to here all are written */
+#define SITES_LARGEST 1000      /* of more, so many by each key */
+
 struct writer {
     struct json *json;
     const struct report *report;
     const struct report_options *options;
     struct names *names;
     struct sites_view view;
-    uint32_t *place;                    /* by frame of the profile: 1 + its place in "frames", 0 = not there */
-    size_t place_count;
-    ARRAY_OF(uint32_t) frames;          /* ids in the order of "frames" */
+    bool *listed;                       /* by site id: it is in "sites" */
+    ARRAY_OF(const struct profile_site *) sites;    /* in the order of "sites" */
+    ARRAY_OF(uint32_t) number;          /* by place of names.h: 1 + its number in "frames", 0 = not there */
+    ARRAY_OF(uint32_t) frames;          /* one frame of each place, in the order of "frames" */
 };
 
 static void put_process(struct writer *writer)
@@ -513,20 +517,17 @@ static void put_sizes(struct writer *writer)
 
 /* ---- sites and frames --------------------------------------------------------------------------- */
 
-static uint32_t place_of(struct writer *writer, uint32_t frame)
+/* Its number in "frames", where frames of one instruction are one. */
+static uint32_t number_of(struct writer *writer, uint32_t frame)
 {
-    if (frame >= writer->place_count) {
-        size_t count = frame + frame / 2 + 64;
-        writer->place = xreallocarray(writer->place, count, sizeof *writer->place);
-        for (size_t i = writer->place_count; i < count; i++)
-            writer->place[i] = 0;
-        writer->place_count = count;
-    }
-    if (writer->place[frame] == 0) {
+    uint32_t place = names_place(writer->names, frame);
+    while (writer->number.count <= place)
+        array_push(&writer->number, 0);
+    if (writer->number.at[place] == 0) {
         array_push(&writer->frames, frame);
-        writer->place[frame] = (uint32_t)writer->frames.count;
+        writer->number.at[place] = (uint32_t)writer->frames.count;
     }
-    return writer->place[frame] - 1;
+    return writer->number.at[place] - 1;
 }
 
 static void put_site(struct writer *writer, const struct profile_site *site)
@@ -544,7 +545,7 @@ static void put_site(struct writer *writer, const struct profile_site *site)
     strbuf_free(&where);
     json_open_line(json, "stack", '[');
     for (uint32_t id = site->frame; profile_frame(writer->report->profile, id, &frame); id = frame.parent)
-        json_uint(json, NULL, place_of(writer, id));
+        json_uint(json, NULL, number_of(writer, id));
     json_close(json, ']');
     if (site->cut || site->incomplete || site->guessed) {
         json_bool(json, "cut", site->cut);
@@ -628,27 +629,125 @@ static void put_modules(struct writer *writer)
     json_close(json, ']');
 }
 
-/* By the order asked for; sites whose key is 0 are left out only when one was asked for. */
-static void put_sites(struct writer *writer)
+static bool is_eligible(const struct writer *writer, const struct profile_site *site)
+{
+    bool untouched = site->allocations == 0 && site->frees == 0 && site->held_bytes == 0;
+    return !untouched && !(writer->view.hidden && writer->view.hidden[site->id]);
+}
+
+static void list_site(struct writer *writer, const struct profile_site *site)
+{
+    if (writer->listed[site->id] || !is_eligible(writer, site))
+        return;
+    writer->listed[site->id] = true;
+    array_push(&writer->sites, site);
+}
+
+static void list_by_id(struct writer *writer, uint32_t id)
+{
+    if (id < writer->report->profile->site_count)
+        list_site(writer, &writer->report->profile->sites[id]);
+}
+
+/* Those that the rest of the document names. */
+static void list_named(struct writer *writer)
+{
+    const struct report *report = writer->report;
+    for (size_t i = 0; i < report->verdict->count; i++)
+        list_by_id(writer, report->verdict->finding[i].site);
+    for (size_t i = 0; i < report->ledgers->count; i++) {
+        const struct ledger *ledger = &report->ledgers->at[i];
+        for (size_t k = 0; k < ledger->pin_count; k++)
+            list_by_id(writer, ledger->pins[k].site);
+        for (size_t k = 0; k < ledger->python.keeper_count; k++)
+            list_by_id(writer, ledger->python.keepers[k].site);
+    }
+}
+
+static int site_compare(const void *a, const void *b)
+{
+    const struct profile_site *x = *(const struct profile_site *const *)a, *y = *(const struct profile_site *const *)b;
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+
+/* Without a key to sort by: all of them, by id; of very many, or when a number is given, the largest by each key. */
+static void choose_sites(struct writer *writer)
 {
     const struct profile *profile = writer->report->profile;
     const struct report_options *options = writer->options;
-    bool sorted = options->sort != RANK_KEYS;
-    size_t limit = options->limit ? options->limit : REPORT_ALL, shown = 0;
-    struct rank rank = sorted ? rank_sites(profile, options->sort, PROFILE_KINDS) : (struct rank){ 0 };
-    size_t count = sorted ? rank.count : profile->site_count;
+    size_t eligible = 0, limit = options->limit;
 
-    json_open(writer->json, "sites", '[');
-    for (size_t i = 0; i < count && shown < limit; i++) {
-        const struct profile_site *site = sorted ? rank.sites[i] : &profile->sites[i];
-        bool untouched = site->allocations == 0 && site->frees == 0 && site->held_bytes == 0;
-        if (untouched || (writer->view.hidden && writer->view.hidden[site->id]))
-            continue;
-        put_site(writer, site);
-        shown++;
+    for (size_t i = 0; i < profile->site_count; i++)
+        eligible += is_eligible(writer, &profile->sites[i]);
+    if (limit == 0)
+        limit = eligible <= SITES_MANY ? REPORT_ALL : options->sort == RANK_KEYS ? SITES_LARGEST : SITES_MANY;
+    if (options->sort == RANK_KEYS && limit == REPORT_ALL) {
+        for (size_t i = 0; i < profile->site_count; i++)
+            list_site(writer, &profile->sites[i]);
+        return;
     }
+    for (unsigned key = 0; key < RANK_KEYS; key++) {
+        if (options->sort != RANK_KEYS && key != options->sort)
+            continue;
+        struct rank rank = rank_first(profile, (enum rank_key)key, PROFILE_KINDS, writer->view.hidden, limit);
+        for (size_t i = 0; i < rank.count; i++)
+            list_site(writer, rank.sites[i]);
+        rank_free(&rank);
+    }
+    if (options->sort == RANK_KEYS) {
+        list_named(writer);
+        array_sort(&writer->sites, site_compare);
+    }
+}
+
+static void put_others(struct writer *writer)
+{
+    static const char *const kinds[PROFILE_KINDS] = { "heap", "mappings", "breaks" };
+    const struct profile *profile = writer->report->profile;
+    struct profile_sum others[PROFILE_KINDS] = { { 0 } };
+    struct json *json = writer->json;
+    size_t count = 0;
+
+    for (size_t i = 0; i < profile->site_count; i++)
+        if (!writer->listed[i] && is_eligible(writer, &profile->sites[i])) {
+            profile_add(&others[profile->sites[i].kind], &profile->sites[i]);
+            count++;
+        }
+    if (count == 0) {
+        json_null(json, "others");
+        return;
+    }
+    json_open(json, "others", '{');
+    for (unsigned kind = 0; kind < PROFILE_KINDS; kind++) {
+        put_sum(json, kinds[kind], &others[kind], NULL);
+        json_int(json, "peak_bytes", others[kind].peak_bytes);
+        json_int(json, "peak_blocks", others[kind].peak_blocks);
+        json_uint(json, "held_bytes", others[kind].held_bytes);
+        json_uint(json, "mapped_bytes", others[kind].mapped_bytes);
+        json_close(json, '}');
+    }
+    json_close(json, '}');
+}
+
+static void put_sites(struct writer *writer)
+{
+    json_open(writer->json, "sites", '[');
+    for (size_t i = 0; i < writer->sites.count; i++)
+        put_site(writer, writer->sites.at[i]);
     json_close(writer->json, ']');
-    rank_free(&rank);
+    put_others(writer);
+}
+
+/* The names of all that will be written: the symbolizer works module by module. */
+static void want_names(struct writer *writer)
+{
+    const struct profile *profile = writer->report->profile;
+    for (size_t i = 0; i < writer->sites.count; i++)
+        names_want(writer->names, writer->sites.at[i]->frame, NAMES_ALL);
+    for (size_t i = 0; i < writer->report->verdict->count; i++)
+        if (writer->report->verdict->finding[i].site < profile->site_count)
+            names_want(writer->names, profile->sites[writer->report->verdict->finding[i].site].frame, NAMES_ALL);
+    names_resolve(writer->names);
 }
 
 void report_json(const struct report *report, const struct report_options *options, FILE *out)
@@ -660,9 +759,9 @@ void report_json(const struct report *report, const struct report_options *optio
     struct writer writer = { .json = json, .report = report, .options = options, .names = names };
 
     writer.view = (struct sites_view){ .profile = profile, .names = names, .options = options, .hidden = hidden };
-    for (size_t i = 0; i < profile->site_count; i++)
-        names_want(names, profile->sites[i].frame, NAMES_ALL);
-    names_resolve(names);
+    writer.listed = xcalloc(profile->site_count, sizeof *writer.listed);
+    choose_sites(&writer);
+    want_names(&writer);
 
     json_open(json, NULL, '{');
     json_string(json, "format", "heapmark-report");
@@ -692,7 +791,9 @@ void report_json(const struct report *report, const struct report_options *optio
     json_end(json);
 
     array_free(&writer.frames);
-    free(writer.place);
+    array_free(&writer.number);
+    array_free(&writer.sites);
+    free(writer.listed);
     free(hidden);
     names_free(names);
 }

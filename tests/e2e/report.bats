@@ -229,5 +229,41 @@ SCRIPT
     "$heapmark" report --json "$work"/python3*.hmk >r.json
     adds_up
     (( $(json .heap.peak_bytes) > 8000000 ))
-    (( $(json '[.sites[] | select(.kind == "heap") | .peak_bytes] | add') == $(json .heap.peak_bytes) ))
+    equal "peak of all sites" "$(json .heap.peak_bytes)" \
+        "$(json '([.sites[] | select(.kind == "heap") | .peak_bytes] | add) + (.others.heap.peak_bytes // 0)')"
+}
+
+@test "of 100,000 sites the largest are listed, and with the others they add up" {
+    need jq
+    "$build/write_recording" many many.hmk 100000
+    "$heapmark" report --json --no-symbols many.hmk >r.json
+    "$heapmark" report --json --no-symbols -n 0 many.hmk >all.json
+    equal "sites in all" 100000 "$(jq '.sites | length' all.json)"
+    equal "others of all" null "$(jq .others all.json)"
+    (( $(json '.sites | length') >= 1000 && $(json '.sites | length') < 10000 ))
+    for file in r.json all.json; do
+        jq -e '. as $report | [["heap", "heap"], ["mapping", "mappings"], ["break", "breaks"]] | all(.[]; . as [$kind, $name] |
+            ["allocations", "allocated_bytes", "frees", "freed_bytes", "live_blocks", "live_bytes", "slack_bytes"] | all(.[]; . as $key |
+                ([$report.sites[] | select(.kind == $kind) | .[$key]] | add) + ($report.others[$name][$key] // 0) ==
+                    $report[$name][$key]))' $file
+        equal "sites of $file" 100000 "$(jq '(.sites | length) + ([.others // {} | .[].sites] | add // 0)' $file)"
+    done
+    for key in live_bytes peak_bytes own_peak_bytes allocated_bytes allocations; do
+        equal "the 1,000 largest by $key" "$(jq "[.sites[].$key] | sort | .[-1000:] | add" all.json)" \
+            "$(jq "[.sites[].$key] | sort | .[-1000:] | add" r.json)"
+    done
+    equal "stacks of listed sites" "$(jq '.frames as $f | .sites[-1].id as $id | .sites[-1].stack | map($f[.].address)' r.json)" \
+        "$(jq --argjson id "$(json '.sites[-1].id')" '.frames as $f | .sites[] | select(.id == $id) | .stack | map($f[.].address)' all.json)"
+}
+
+@test "rows of a table of 100,000 sites and the line below them add up" {
+    need jq
+    "$build/write_recording" many many.hmk 100000
+    calls=$("$heapmark" report --json --no-symbols many.hmk | jq .heap.allocations)
+    for rows in 7 2000 0; do
+        "$heapmark" report --no-symbols --sort count -n $rows many.hmk >table
+        equal "calls in $rows rows" "$calls" "$(awk '/^ +CALLS/ { on = 1 } on && $1 ~ /^[0-9,]+$/ { gsub(/,/, "", $1); sum += $1 } END { print sum }' table)"
+        equal "stacks in $rows rows" 98000 "$(awk '/^ +CALLS/ { on = 1 } on && $1 ~ /^[0-9,]+$/ { n++ } END { print n }' table |
+            { read -r n; more=$(sed -n 's/.* \([0-9,]*\) more stacks*$/\1/p' table | tr -d ,); echo $((n - (${more:-0} > 0) + ${more:-0})); })"
+    done
 }

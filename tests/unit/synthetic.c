@@ -115,12 +115,13 @@ uint32_t synthetic_thread(struct synthetic *s, const char *name)
 struct hmk_cell *synthetic_cell(struct synthetic *s, uint32_t thread, uint32_t site)
 {
     uint32_t first_site = site - site % HMK_CELLS_PER_PAGE;
-    uint64_t page = 0;
+    uint64_t page = s->table[HMK_CELL_INDEX].count;
 
-    for (; page < s->table[HMK_CELL_INDEX].count; page++) {
-        const struct hmk_cell_index *index = synthetic_record(s, HMK_CELL_INDEX, page);
+    /* The newest first: sites are mostly counted in the order in which they were made. */
+    for (uint64_t left = page; left-- > 0 && page == s->table[HMK_CELL_INDEX].count; ) {
+        const struct hmk_cell_index *index = synthetic_record(s, HMK_CELL_INDEX, left);
         if (index->thread == thread && index->first_site == first_site)
-            break;
+            page = left;
     }
     if (page == s->table[HMK_CELL_INDEX].count) {
         struct hmk_cell_index index = { thread, first_site };
@@ -409,6 +410,36 @@ void synthetic_sampled(struct synthetic *s)
     s->live.self_bytes = MIB(1);
     for (uint64_t at = 0; at < 20; at++)
         synthetic_sample(s, at * 500, (int64_t)MIB(at == 6 ? 80 : 40), at == 6 ? MIB(90) : MIB(60));
+}
+
+/* A trunk for 1,000 sites, a branch for ten, and for each a leaf; of instructions there are far fewer than of frames. */
+void synthetic_many(struct synthetic *s, uint32_t sites)
+{
+    enum { TRUNK = 14, BRANCH = 12, CODES = 5000 };
+    uint32_t trunk = 0, branch = 0;
+
+    synthetic_start(s);
+    uint32_t tool = synthetic_module(s, "/usr/bin/tool", 0x400000), parser = synthetic_module(s, "/usr/lib/libparse.so.1", 0x7f0000000000);
+    for (uint32_t i = 0; i < sites; i++) {
+        for (uint32_t depth = 0; i % 1000 == 0 && depth < TRUNK; depth++)
+            trunk = synthetic_frame(s, depth == 0 ? 0 : trunk, tool, 0x401000 + (i / 1000 * 31 + depth * 7) % CODES * 16);
+        for (uint32_t depth = 0; i % 10 == 0 && depth < BRANCH; depth++)
+            branch = synthetic_frame(s, depth == 0 ? trunk : branch, parser, 0x7f0000001000 + (i / 10 * 13 + depth * 101) % CODES * 16);
+        uint32_t kind = i % 100 == 1 ? HMK_KIND_MAPPING : i % 100 == 2 ? HMK_KIND_BREAK : HMK_KIND_HEAP;
+        uint32_t site = synthetic_site(s, synthetic_frame(s, branch, parser, 0x7f0000100000 + i * 16), kind);
+        uint64_t bytes = UINT64_C(16) * (1 + (uint64_t)i * 7919 % (10 * (uint64_t)sites + 9)), calls = 1 + i * 31 % 1009;
+        count(s, site, calls, bytes * calls, calls - 1, bytes * (calls - 1), 1, (int64_t)bytes);
+        if (kind == HMK_KIND_HEAP) {
+            s->live.heap.live_bytes += (int64_t)bytes;
+            s->live.heap.live_blocks++;
+        }
+    }
+    s->live.heap.peak_bytes = s->live.heap.live_bytes;
+    s->live.heap.peak_blocks = s->live.heap.live_blocks;
+    s->live.heap.peak_ns = START_NS + 9 * SECOND;
+    s->live.rss_last_bytes = s->live.rss_peak_bytes = (uint64_t)s->live.heap.live_bytes + MIB(20);
+    s->live.rss_peak_ns = START_NS + 9 * SECOND;
+    s->live.self_bytes = MIB(10);
 }
 
 const struct synthetic_kind synthetic_kinds[] = {

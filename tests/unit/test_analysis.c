@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "analysis/alike.h"
 #include "analysis/history.h"
 #include "analysis/ledger.h"
 #include "analysis/profile.h"
@@ -590,6 +591,48 @@ START_TEST(growth_to_the_end_is_a_leak_or_a_cache)
 }
 END_TEST
 
+/* ---- stacks that agree -------------------------------------------------------------------------- */
+
+static uint32_t python_frame(struct synthetic *s, uint32_t parent, uint32_t code, uint64_t offset)
+{
+    return synthetic_frame(s, parent, HMK_FRAME_PYTHON << HMK_FRAME_KIND_SHIFT | code, offset);
+}
+
+START_TEST(stacks_agree_by_their_leaf_side_and_first_own_line)
+{
+    struct synthetic s;
+    synthetic_start(&s);
+    uint32_t module = synthetic_module(&s, "/bin/x", 0);
+    for (unsigned i = 0; i < 3; i++)
+        synthetic_add(&s, HMK_CODES, &(struct hmk_code){ .version = 0x30b });
+    /* Codes 0 and 1 are the program's own, and call code 2 at the root side of what is looked at. */
+    uint32_t site[6], leaf;
+    for (unsigned i = 0; i < 4; i++) {
+        uint32_t own = i == 3 ? 0 : python_frame(&s, 0, i / 2, 8);
+        uint32_t library = python_frame(&s, python_frame(&s, own, 2, i), 2, 4);
+        leaf = synthetic_frame(&s, synthetic_frame(&s, library, module, 32), module, 16);
+        site[i] = synthetic_site(&s, leaf, HMK_KIND_HEAP);
+    }
+    site[4] = synthetic_site(&s, leaf, HMK_KIND_HEAP);
+    site[5] = synthetic_site(&s, synthetic_frame(&s, leaf, module, 16), HMK_KIND_HEAP);
+    analyse(&s);
+    struct alike alike = alike_find(profile, 3, (bool[]){ true, true, false });
+    ck_assert_uint_eq(alike.set[site[0]], alike.set[site[1]]);
+    ck_assert_uint_ne(alike.set[site[0]], alike.set[site[2]]);
+    ck_assert_uint_ne(alike.set[site[0]], alike.set[site[3]]);
+    ck_assert_uint_eq(alike.set[site[3]], alike.set[site[4]]);
+    ck_assert_uint_ne(alike.set[site[4]], alike.set[site[5]]);
+    /* Sites without a stack agree with nobody. */
+    ck_assert_uint_ne(alike.set[HMK_SITE_BEFORE], alike.set[HMK_SITE_LOST]);
+    ck_assert_uint_eq(alike.count, HMK_SITE_FIRST + 4);
+    alike_free(&alike);
+    alike = alike_find(profile, 5, (bool[]){ false, false, false });
+    ck_assert_uint_eq(alike.count, HMK_SITE_FIRST + 5);
+    alike_free(&alike);
+    forget();
+}
+END_TEST
+
 /* ---- size --------------------------------------------------------------------------------------- */
 
 START_TEST(a_hundred_thousand_sites)
@@ -613,6 +656,19 @@ START_TEST(a_hundred_thousand_sites)
     ck_assert_int_eq(rank.total, (int64_t)bytes);
     ck_assert_uint_eq(rank.count, 99999);
     ck_assert_int_eq(rank.sites[0]->live_bytes, 100002);
+    struct rank_sum sum = rank_sum(profile, RANK_LIVE, PROFILE_HEAP);
+    ck_assert_ptr_eq(sum.largest, rank.sites[0]);
+    ck_assert_uint_eq(sum.count, rank.count);
+    ck_assert_int_eq(sum.total, rank.total);
+    bool *hidden = calloc(profile->site_count, sizeof *hidden);
+    hidden[rank.sites[1]->id] = true;
+    struct rank first = rank_first(profile, RANK_LIVE, PROFILE_HEAP, hidden, 1000);
+    ck_assert_uint_eq(first.count, 1000);
+    ck_assert_int_eq(first.total, rank.total);
+    for (size_t i = 0; i < first.count; i++)
+        ck_assert_ptr_eq(first.sites[i], rank.sites[i == 0 ? 0 : i + 1]);
+    free(hidden);
+    rank_free(&first);
     rank_free(&rank);
     forget();
 }
@@ -644,6 +700,7 @@ int main(void)
     tcase_add_test(tests, pythons_arenas_are_known_by_their_size);
     tcase_add_test(tests, a_census_is_current_while_rss_is_near_it);
     tcase_add_test(tests, growth_to_the_end_is_a_leak_or_a_cache);
+    tcase_add_test(tests, stacks_agree_by_their_leaf_side_and_first_own_line);
     tcase_add_test(tests, a_hundred_thousand_sites);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
