@@ -46,3 +46,8 @@ END
     ((status == 0))
     grep -q '^  allocated_bytes .* of 4' <<<"$output"
 }
+
+@test "tests/bench/report: seconds of each way to read a recording" {
+    "$top/tests/bench/report" --build "$HEAPMARK_BUILD" --sites 2000 --rounds 1 >out
+    equal "ways" 8 "$(grep -cE '^  (report|info|dump).* [0-9]+\.[0-9]{3} s of CPU .* KiB of output$' out)"
+}
