@@ -13,6 +13,7 @@ packages_demo=(python3 python3-pandas)
 packages_test=(check bats perl binutils python3 jq sqlite3 procps)
 packages_wanted=(valgrind python3-pandas python3-numpy git ripgrep redis-server redis-tools nodejs
   default-jre-headless xz-utils mandoc file dwz patchelf libcap2-bin python3-yaml
+  gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
   libjemalloc2 libtcmalloc-minimal4 libtcmalloc-minimal4t64 libmimalloc2.0 libmimalloc3)
 
 # Its name carries the version; to be asked for when python3 is installed.
