@@ -60,7 +60,7 @@ static void read_pins(struct ledger *ledger, const struct read_file *file, const
             .kind = pin->kind == HMK_PIN_TOP ? LEDGER_PIN_TOP
                     : pin->kind == HMK_PIN_TOP_CACHED ? LEDGER_PIN_TOP_CACHED : LEDGER_PIN_PAGES,
             .returns_itself = (pin->flags & HMK_PIN_RETURNS_ITSELF) != 0,
-            .returnable = (pin->flags & HMK_PIN_RETURNABLE) != 0,
+            .returnable = (pin->flags & HMK_PIN_RETURNABLE) != 0, .unsampled = (pin->flags & HMK_PIN_UNSAMPLED) != 0,
             .site = pin->site, .arena = pin->arena, .blocks = pin->blocks, .bytes = pin->bytes,
             .gain_bytes = pin->gain_bytes, .cumulative_bytes = pin->cumulative_bytes, .address = pin->address,
             .largest_bytes = pin->largest_bytes,
@@ -148,6 +148,9 @@ static void read_ledger(struct ledger *ledger, const struct read_file *file, con
         .chunks_unknown = (census->flags & HMK_CENSUS_NO_CHUNKS) != 0,
         .rows_cut = (census->flags & HMK_CENSUS_ROWS_CUT) != 0,
         .sampled = (census->flags & HMK_CENSUS_SAMPLED) != 0,
+        .estimated = (census->flags & HMK_CENSUS_ESTIMATED) != 0,
+        .live_variance = census->live_spread > 0 ? (double)census->live_spread : 0,
+        .slack_variance = census->slack_spread > 0 ? (double)census->slack_spread : 0,
         .rss_bytes = census->rss_bytes, .rss_anon_bytes = census->rss_anon_bytes,
         .rss_file_bytes = census->rss_file_bytes, .rss_shmem_bytes = census->rss_shmem_bytes,
         .rss_peak_bytes = census->rss_hwm_bytes, .swap_bytes = census->swap_bytes, .vm_bytes = census->vm_bytes,

@@ -44,6 +44,7 @@ struct ledger_pin {
     enum { LEDGER_PIN_TOP, LEDGER_PIN_TOP_CACHED, LEDGER_PIN_PAGES } kind;
     bool returns_itself;        /* freeing it returns the memory; else a trim is needed */
     bool returnable;            /* malloc_trim(0) returns the gain even while the pin lives */
+    bool unsampled;             /* blocks of unknown sites are among them; site 0: they all are */
     uint32_t site;
     uint32_t arena;             /* 0: main */
     uint64_t blocks, bytes;     /* of the pinning blocks */
@@ -106,7 +107,9 @@ struct ledger {
     bool closed;                /* all identities closed */
     bool chunks_unknown;        /* not glibc's malloc: no chunk walk */
     bool rows_cut;              /* only the largest sites have their held bytes */
-    bool sampled;               /* most blocks are unknown: nothing is told by site, nor any pins */
+    bool sampled;               /* most blocks are unknown: who freed what is held is not told */
+    bool estimated;             /* then: pins are told, by the chunks, and how live memory divides */
+    double live_variance, slack_variance;   /* then: of those parts; if `walked`, their sum is exact all the same */
 
     int64_t part[LEDGER_PARTS];
     int64_t held_bytes;         /* sum of the held parts */

@@ -328,6 +328,7 @@ static void add_census_rows(struct profile *profile)
         if (census && (!newest || census->time_ns >= newest->time_ns))
             newest = census;
     }
+    profile->pins_estimated = newest && newest->flags & HMK_CENSUS_ESTIMATED;
     for (uint64_t i = 0; newest && i < newest->row_count; i++) {
         const struct hmk_census_row *row = read_census_row(file, newest->row_first + i);
         struct profile_site *site = &profile->sites[row->site];
@@ -335,6 +336,8 @@ static void add_census_rows(struct profile *profile)
         site->held_page_bytes += row->held_page_bytes;
         site->pin_sole_bytes += row->pin_sole_bytes;
         site->pin_share_bytes += row->pin_share_bytes;
+        if (profile->pins_estimated && row->pin_share_spread >= 0)
+            site->pin_share_variance += (double)row->pin_share_spread;
         site->mapped_bytes += row->mapped_bytes;
     }
 }

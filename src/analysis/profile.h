@@ -90,6 +90,7 @@ struct profile_site {
     uint64_t held_bytes, held_page_bytes;
     uint64_t pin_sole_bytes;    /* held bytes on pages whose live blocks are all of this site */
     uint64_t pin_share_bytes;   /* those, and a share by live bytes on pages with other sites' blocks */
+    double pin_share_variance;  /* in sampled mode, where pin_sole_bytes is not told */
     uint64_t mapped_bytes;
 };
 
@@ -152,6 +153,7 @@ struct profile {
     struct profile_site *sites;         /* index = id */
     size_t site_count;
     struct profile_sum sum[PROFILE_KINDS];
+    bool pins_estimated;        /* pin_share_bytes, with its variance */
     struct profile_module *modules;
     size_t module_count;
     size_t code_count;

@@ -33,17 +33,18 @@ void causes_settle(struct causes *causes)
     if (told && causes->extent->resident[page_index(causes, causes->page)]) {
         uint64_t in_use = pending[ITEM_FOREIGN] + pending[ITEM_METADATA];
         enum hmk_cause cause = HMK_CAUSE_EDGE;
-        if (told < causes->page_bytes)
+        if (told < causes->page_bytes || in_use)
             cause = HMK_CAUSE_PARTIAL;
         else if (pending[ITEM_CACHED])
             cause = HMK_CAUSE_CACHED;
-        else if (in_use)
-            cause = HMK_CAUSE_PARTIAL;
         else if (pending[ITEM_STUCK])
             cause = HMK_CAUSE_STUCK_TOP;
         causes->held_bytes[HMK_CAUSE_UNKNOWN] += pending[ITEM_FOREIGN];
         causes->metadata_bytes += pending[ITEM_METADATA];
         causes->held_bytes[cause] += told - in_use;
+        if (causes->fill)
+            causes->fill[page_index(causes, causes->page)] = (struct page_fill){
+                (uint32_t)(causes->page_bytes - told + pending[ITEM_FOREIGN]), (uint32_t)(told - in_use) };
     }
     memset(pending, 0, sizeof(causes->pending));
     causes->page = 0;

@@ -24,6 +24,12 @@ enum item {
     ITEM_KINDS
 };
 
+/* Of a page that is neither all live nor all free. */
+struct page_fill {
+    uint32_t live_bytes;        /* chunks of live blocks, of the map or not */
+    uint32_t free_bytes;
+};
+
 struct causes {
     const struct extent *extent;
     uintptr_t page_bytes;
@@ -32,6 +38,7 @@ struct causes {
     uint64_t metadata_bytes;
     uintptr_t page;                     /* the one that is not settled yet; 0: none */
     uint64_t pending[ITEM_KINDS];       /* bytes there */
+    struct page_fill *fill;             /* by page; NULL: not wanted */
 };
 
 void causes_begin(struct causes *causes, const struct extent *extent);

@@ -4,7 +4,9 @@
 #include "census/allocator_pymalloc.h"
 #include "census/areas.h"
 #include "census/blockmap.h"
+#include "census/estimate.h"
 #include "census/extents.h"
+#include "census/fastbins.h"
 #include "census/forked.h"
 #include "census/gaps.h"
 #include "census/ledger.h"
@@ -18,6 +20,7 @@
 
 #define CHUNKS_MOST 65536u      /* the kernel allows 65530 mappings by default */
 #define MAPPINGS_MOST 131072u
+#define NOISE_SAMPLES 8u        /* so many may come and go during a census while what is live stays the same */
 
 struct taking {
     const struct census_request *request;
@@ -40,6 +43,10 @@ struct taking {
     uint64_t chunk_live_bytes;
     uint64_t causes_bytes;          /* all that the causes explain, of resident heap */
     bool all_walked;
+    struct estimate estimate;       /* in sampled mode */
+    struct page_fill *fill;         /* of the extent that is being scanned; NULL in exact mode */
+    bool lists_done;                /* then: all chunks of fastbins are known */
+    uint64_t untold_bytes;          /* resident, and not in live blocks of the map: of extents that could not be walked */
 };
 
 /* ---- outside the heap ----------------------------------------------------------------------------- */
@@ -79,6 +86,8 @@ static void visit_outside(uintptr_t block, const struct blockmap_extent *extent,
     struct tally *tally = pass_map_tally(&taking->pass, extent->site);
     tally->live_bytes += extent->requested;
     tally->live_blocks++;
+    if (taking->request->sampled)
+        estimate_chunk(&taking->estimate, extent->site, extent->requested);
     taking->chunk_live_bytes += extent->requested;
     taking->census->live_block_count++;
 }
@@ -135,9 +144,10 @@ static struct hmk_census_arena running_totals(const struct taking *taking)
 {
     const struct hmk_census *census = taking->census;
     const struct pass_map *pass = &taking->pass;
+    uint64_t unseen = taking->request->sampled ? census->held_bytes[HMK_CAUSE_UNKNOWN] : 0;
     return (struct hmk_census_arena){
-        .live_bytes = pass->live_resident_bytes + pass->slack_resident_bytes,
-        .held_bytes = pass->held_bytes - census->metadata_bytes,
+        .live_bytes = pass->live_resident_bytes + pass->slack_resident_bytes + unseen,
+        .held_bytes = pass->held_bytes - census->metadata_bytes - unseen,
         .forecast_bytes = census->forecast_walk_bytes,
         .cached_bytes = census->held_bytes[HMK_CAUSE_CACHED],
         .stuck_bytes = census->held_bytes[HMK_CAUSE_STUCK_TOP],
@@ -158,23 +168,60 @@ static void add_to_arena(struct taking *taking, const struct extent *extent, con
     arena->heaps++;
 }
 
+/* In sampled mode what the map does not know is most likely live: without a walk nobody can tell. */
+static void leave_untold(struct taking *taking, const struct causes *causes)
+{
+    uint64_t sum = causes->metadata_bytes;
+    for (unsigned i = 0; i < HMK_CAUSES; i++)
+        sum += causes->held_bytes[i];
+    taking->untold_bytes += sum;
+    taking->causes_bytes += sum;
+}
+
+static void end_extent(struct taking *taking, const struct extent *extent)
+{
+    const struct gaps *gaps = &taking->gaps;
+    struct hmk_census *census = taking->census;
+    const struct causes *causes = gaps->rejected ? &gaps->by_map : &gaps->by_chunks;
+    if (gaps->rejected)
+        taking->all_walked = false;
+    if (taking->request->sampled) {
+        estimate_extent(&taking->estimate, extent, gaps->rejected ? NULL : gaps->fill);
+        if (gaps->rejected) {
+            leave_untold(taking, causes);
+            return;
+        }
+        census->forecast_map_bytes += causes_forecast(causes);
+    } else {
+        census->forecast_map_bytes += causes_forecast(&gaps->by_map);
+    }
+    census->forecast_walk_bytes += causes_forecast(causes);
+    add_causes(taking, causes);
+}
+
+static void rank_top(struct taking *taking, struct extent *extent)
+{
+    if (!taking->request->sampled)
+        pins_rank_top(&taking->pins, &taking->pass, extent, &taking->gaps);
+    else if (!taking->gaps.rejected)
+        pins_rank_walls(&taking->pins, extent, &taking->gaps);
+}
+
 static void scan_extent(struct taking *taking, struct extent *extent)
 {
     struct hmk_census *census = taking->census;
     struct gaps *gaps = &taking->gaps;
     struct hmk_census_arena before = running_totals(taking);
     uint64_t live_before = taking->pass.live_chunk_bytes;
+    gaps->fill = taking->fill;
+    if (gaps->fill)
+        memset(gaps->fill, 0, (extent->end - extent->start) / sys_page_bytes() * sizeof(*gaps->fill));
     gaps_begin(gaps, extent);
     pass_map_scan(&taking->pass, extent, gaps);
     gaps_end(gaps);
-    const struct causes *causes = gaps->rejected ? &gaps->by_map : &gaps->by_chunks;
     if (extent->kind == EXTENT_BREAK)
-        pins_rank_top(&taking->pins, &taking->pass, extent, gaps);
-    if (gaps->rejected)
-        taking->all_walked = false;
-    census->forecast_map_bytes += causes_forecast(taking->request->sampled ? causes : &gaps->by_map);
-    census->forecast_walk_bytes += causes_forecast(causes);
-    add_causes(taking, causes);
+        rank_top(taking, extent);
+    end_extent(taking, extent);
     taking->result->uordblks += gaps->in_use_bytes + taking->pass.live_chunk_bytes - live_before;
     taking->result->cached_bytes += gaps->cached_bytes;
     if (extent->kind == EXTENT_BREAK && gaps->top)
@@ -186,10 +233,11 @@ static void scan_heap(struct taking *taking)
 {
     struct hmk_census *census = taking->census;
     struct pass_map *pass = &taking->pass;
-    taking->all_walked = !blockmap.foreign;
+    taking->all_walked = !blockmap.foreign && (taking->lists_done || !taking->request->sampled);
     for (size_t i = 0; i < taking->extents.count; i++)
         scan_extent(taking, &taking->extents.list[i]);
-    pins_rank_pages(&taking->pins);
+    if (!taking->request->sampled)
+        pins_rank_pages(&taking->pins);
     census->live_bytes += pass->live_resident_bytes;
     census->slack_bytes += pass->slack_resident_bytes;
     census->nonresident_live_bytes += pass->nonresident_live_bytes;
@@ -210,19 +258,44 @@ static void scan_heap(struct taking *taking)
     }
 }
 
-/* In sampled mode a block that the map does not know is most likely live.  Who owned what is then unknown: cells
- * of old blocks shine through below blocks that were passed over. */
-static void forget_sites(struct taking *taking)
+/* The number that an estimate rounds to, of a whole that is known. */
+static uint64_t part_of(double estimate, uint64_t whole)
+{
+    return estimate < (double)whole ? (uint64_t)(estimate + 0.5) : whole;
+}
+
+/* In sampled mode a block that the map does not know is most likely live, and the walk says how much is, all in all.  Who owned
+ * what was freed is unknown: cells of old blocks shine through below blocks that were passed over. */
+static void tell_sampled(struct taking *taking)
 {
     struct hmk_census *census = taking->census;
-    census->flags |= HMK_CENSUS_SAMPLED;
-    census->live_bytes += census->held_bytes[HMK_CAUSE_UNKNOWN];
-    census->heap_held_bytes -= census->held_bytes[HMK_CAUSE_UNKNOWN];
+    const struct estimate *estimate = &taking->estimate;
+    uint64_t unseen = part_of(estimate->unseen_bytes, taking->untold_bytes);
+    uint64_t live = census->live_bytes + census->slack_bytes + census->held_bytes[HMK_CAUSE_UNKNOWN] + unseen;
+    census->flags |= HMK_CENSUS_SAMPLED | HMK_CENSUS_ESTIMATED;
+    census->slack_bytes = part_of(estimate->slack_bytes, live);
+    census->live_bytes = live - census->slack_bytes;
+    census->slack_spread = (float)estimate->slack_spread;
+    census->live_spread = (float)(estimate->slack_spread + estimate->unseen_spread);
     census->held_bytes[HMK_CAUSE_UNKNOWN] = 0;
+    census->held_bytes[blockmap.foreign ? HMK_CAUSE_FOREIGN : HMK_CAUSE_UNKNOWN] = taking->untold_bytes - unseen;
+    if (blockmap.foreign)
+        census->forecast_map_bytes = census->held_bytes[HMK_CAUSE_FOREIGN];
+    census->heap_held_bytes = 0;
+    for (unsigned i = 0; i < HMK_CAUSES; i++)
+        census->heap_held_bytes += census->held_bytes[i];
     census->held_page_bytes = census->heap_held_bytes - census->held_bytes[HMK_CAUSE_PARTIAL];
     census->would_map_bytes = 0;
-    taking->pins.pin_count = 0;
-    memset(taking->pass.tally, 0, taking->pass.sites * sizeof(struct tally));
+    census->live_block_count = 0;
+    double blocks = 0;
+    for (uint32_t i = 0; i < taking->pass.sites; i++) {
+        const struct estimate_site *site = &estimate->site[i];
+        blocks += site->live_blocks;
+        taking->pass.tally[i] = (struct tally){ .live_bytes = (uint64_t)(site->live_bytes + 0.5),
+                                                .live_blocks = (uint64_t)(site->live_blocks + 0.5),
+                                                .share_bytes = (uint64_t)(site->share_bytes + 0.5) };
+    }
+    census->live_block_count = (uint64_t)(blocks + 0.5);
 }
 
 /* ---- the interpreter's heap ----------------------------------------------------------------------- */
@@ -276,6 +349,20 @@ static bool note_totals(struct taking *taking)
     return forked_join(&taking->areas, before, taking->scratch);
 }
 
+/* What the map would know if every block were in it. */
+static bool prepare_sampled(struct taking *taking)
+{
+    size_t largest = 0;
+    for (size_t i = 0; i < taking->extents.count; i++) {
+        const struct extent *extent = &taking->extents.list[i];
+        largest = extent->end - extent->start > largest ? extent->end - extent->start : largest;
+    }
+    taking->fill = scratch_alloc(taking->scratch, (largest / sys_page_bytes() + 1) * sizeof(struct page_fill));
+    taking->lists_done = true;
+    return taking->fill && (blockmap.foreign || fastbins_mark(&taking->extents, &taking->areas, &taking->peek,
+                                                              taking->scratch, &taking->lists_done));
+}
+
 static bool prepare(struct taking *taking)
 {
     const struct census_request *request = taking->request;
@@ -298,13 +385,16 @@ static bool prepare(struct taking *taking)
         uint32_t count = request->mappings(taking->mappings, MAPPINGS_MOST, request->context);
         taking->mapping_count = count < MAPPINGS_MOST ? count : MAPPINGS_MOST;
     }
+    taking->estimate.weight = request->weight;
+    if (request->sampled && !estimate_init(&taking->estimate, taking->pass.sites, scratch))
+        return false;
     collect_chunks(taking);
     taking->gaps.peek = blockmap.foreign ? NULL : &taking->peek;
     taking->gaps.extents = &taking->extents;
     taking->gaps.sampled = request->sampled;
     taking->gaps.tcache_key = request->tcache_key;
     taking->gaps.top_granule = request->top_granule ? request->top_granule : sys_page_bytes();
-    return extents_fill(&taking->extents, &taking->areas, scratch);
+    return extents_fill(&taking->extents, &taking->areas, scratch) && (!request->sampled || prepare_sampled(taking));
 }
 
 static bool fill_ledger(struct taking *taking)
@@ -359,6 +449,7 @@ static bool fill_rows(struct taking *taking)
     if (!rows)
         return false;
     uint32_t count = 0;
+    bool sampled = taking->request->sampled;
     if (least > 1)
         taking->census->flags |= HMK_CENSUS_ROWS_CUT;
     for (uint32_t i = 0; i < pass->sites; i++) {
@@ -373,6 +464,7 @@ static bool fill_rows(struct taking *taking)
             .held_page_bytes = tally->held_page_bytes,
             .pin_sole_bytes = tally->sole_bytes,
             .pin_share_bytes = tally->share_bytes,
+            .pin_share_spread = sampled ? (float)taking->estimate.site[i].share_spread : 0,
             .mapped_bytes = taking->mapped_by_site[i],
         };
     }
@@ -414,7 +506,8 @@ static void judge(struct taking *taking)
     census->identity[2] = (int64_t)census->rss_bytes - (int64_t)ledger_sum(census);
     uint64_t change = census->live_after > census->live_before ? census->live_after - census->live_before :
         census->live_before - census->live_after;
-    if (change > census->live_before / 100 || taking->pass.odd_blocks)
+    uint64_t noise = taking->request->sample_bytes * NOISE_SAMPLES;
+    if (change > (noise > census->live_before / 100 ? noise : census->live_before / 100) || taking->pass.odd_blocks)
         census->flags |= HMK_CENSUS_MOVING;
     if (census->identity[1] || census->identity[2] || census->identity[4] || census->identity[5])
         census->flags |= HMK_CENSUS_NOT_CLOSED;
@@ -442,7 +535,7 @@ bool census_take(const struct census_request *request, struct census_result *res
         census->live_after = request->live_bytes ? request->live_bytes(request->context) : 0;
         check_identities(taking);
         if (request->sampled)
-            forget_sites(taking);
+            tell_sampled(taking);
         done = look_at_python(taking) && fill_ledger(taking) && fill_rows(taking) && join_pins(taking);
     }
     if (!done) {

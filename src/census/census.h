@@ -28,6 +28,9 @@ struct census_request {
     uint32_t site_count;            /* ids in the block map are below this */
     bool alone;                     /* no other thread of the process can run meanwhile */
     bool sampled;                   /* most live blocks are not in the block map */
+    /* Then: how many blocks one of the map stands for. */
+    double (*weight)(size_t requested, uint32_t site);
+    uint64_t sample_bytes;          /* the counter of live bytes moves in steps of about so many */
     bool exact;                     /* the counters below are exact when nothing else runs: identity 0 can be checked */
     /* What the recorder counts as live now: bytes requested; called at the start and at the end. */
     uint64_t (*live_bytes)(void *context);

@@ -133,6 +133,7 @@ static bool find_arena_heaps(struct extents *extents, const struct areas *areas,
         struct extent *extent = extents_at(extents, heaps[i].start);
         extent->arena = heaps[i].arena_number;
         extent->has_top = !heaps[i].continued;
+        extent->holds_arena = is_first_heap(&heaps[i]);
         extent->head_end = is_first_heap(&heaps[i]) ? heaps[i].arena : heaps[i].start + 32;
     }
     return true;
@@ -227,4 +228,26 @@ bool extents_fill(struct extents *extents, const struct areas *areas, struct scr
         extents->resident_bytes += extent->resident_pages * page_bytes;
     }
     return buffer != NULL;
+}
+
+uint64_t extents_resident_bytes(const struct extent *extent, uintptr_t from, uintptr_t to)
+{
+    uintptr_t page_bytes = sys_page_bytes();
+    uint64_t sum = 0;
+    while (from < to) {
+        uintptr_t end = (from & ~(page_bytes - 1)) + page_bytes;
+        size_t page = (from - extent->start) / page_bytes;
+        if (from % page_bytes == 0 && to - from >= page_bytes) {
+            size_t pages = (to - from) / page_bytes;
+            sum += residency_sum(extent->resident + page, pages) * page_bytes;
+            from += pages * page_bytes;
+            continue;
+        }
+        if (end > to)
+            end = to;
+        if (extent->resident[page])
+            sum += end - from;
+        from = end;
+    }
+    return sum;
 }

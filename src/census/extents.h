@@ -31,9 +31,11 @@ struct extent {
     enum extent_kind kind;
     uint32_t arena;         /* 0: main */
     bool has_top;           /* the arena's top chunk ends here */
+    bool holds_arena;       /* its structure starts at head_end */
     uintptr_t head_end;     /* the first chunk starts here or above */
     unsigned char *resident;/* see residency.h */
     uint64_t resident_pages;
+    uint64_t *fast;         /* a bit for every 16 bytes: a chunk of a fastbin starts there; NULL: none; see fastbins.h */
 };
 
 struct extents {
@@ -48,6 +50,9 @@ bool extents_find(struct extents *extents, const struct areas *areas, struct pee
 bool extents_add(struct extents *extents, uintptr_t start, uintptr_t end, enum extent_kind kind);
 /* Fills the vectors of residency; after the last addition. */
 bool extents_fill(struct extents *extents, const struct areas *areas, struct scratch *scratch);
+
+/* Resident bytes of [from, to), which lies in the extent. */
+uint64_t extents_resident_bytes(const struct extent *extent, uintptr_t from, uintptr_t to);
 
 /* The extent that holds an address, or NULL. */
 struct extent *extents_at(const struct extents *extents, uintptr_t address);

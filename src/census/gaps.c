@@ -3,6 +3,7 @@
 
 #include "census/blockmap.h"
 #include "census/extents.h"
+#include "census/fastbins.h"
 #include "freestanding/sys.h"
 #include "freestanding/banned.h"
 
@@ -22,6 +23,9 @@ void gaps_begin(struct gaps *gaps, struct extent *extent)
     gaps->in_use_bytes = 0;
     gaps->cached_bytes = 0;
     gaps->top = gaps->verified = 0;
+    gaps->told_end = extent->start;
+    gaps->walls = 0;
+    gaps->keep_walls = gaps->sampled && extent->kind == EXTENT_BREAK;
     gaps->queued = 0;
     gaps->fetch = gaps->peek && gaps->peek->direct;
     gaps->leaf = NULL;
@@ -29,6 +33,7 @@ void gaps_begin(struct gaps *gaps, struct extent *extent)
     gaps->last_wall.to = 0;
     causes_begin(&gaps->by_map, extent);
     causes_begin(&gaps->by_chunks, extent);
+    gaps->by_chunks.fill = gaps->fill;
 }
 
 /* ---- by the map ----------------------------------------------------------------------------------- */
@@ -131,6 +136,8 @@ static inline bool was_freed(struct gaps *gaps, uintptr_t chunk)
 /* Of a chunk in use that is not a live block of the map.  malloc_trim puts fastbin chunks back, so they are free. */
 static inline enum item kind_of(struct gaps *gaps, const struct gap *gap, uintptr_t chunk, uint64_t bytes)
 {
+    if (gaps->sampled && fastbins_has(gaps->extent, chunk))
+        return ITEM_FREE;
     if (is_cached(gaps, chunk))
         return ITEM_CACHED;
     if ((bytes > FASTBIN_LARGEST && bytes != TCACHE_CHUNK_BYTES) || gaps->sampled)
@@ -157,11 +164,30 @@ static void add_last(struct gaps *gaps, uintptr_t run, uintptr_t chunk, uintptr_
     }
 }
 
-static void count_in_use(struct gaps *gaps, enum item kind, uint64_t bytes)
+static void add_wall(struct gaps *gaps, uintptr_t from, uintptr_t to, bool other)
+{
+    struct gaps_wall *last = gaps->walls ? &gaps->wall[(gaps->walls - 1) % GAPS_WALLS] : NULL;
+    if (!last || from - last->to >= GAPS_HOLE_BYTES) {
+        last = &gaps->wall[gaps->walls++ % GAPS_WALLS];
+        *last = (struct gaps_wall){ .from = from, .to = from };
+    }
+    last->free_bytes += extents_resident_bytes(gaps->extent, last->to, from);
+    last->to = to;
+    if (other) {
+        last->others++;
+        last->other_bytes += to - from;
+        last->last_other = from;
+        last->last_other_bytes = to - from;
+    }
+}
+
+static inline void count_in_use(struct gaps *gaps, enum item kind, uintptr_t chunk, uint64_t bytes)
 {
     gaps->in_use_bytes += bytes;
     if (kind == ITEM_CACHED)
         gaps->cached_bytes += bytes;
+    else if (gaps->keep_walls)
+        add_wall(gaps, chunk, chunk + bytes, true);
 }
 
 /* The header of the live block before a gap, unless it was compared as the one behind the gap before. */
@@ -187,6 +213,7 @@ static bool by_chunks(struct gaps *gaps, const struct gap *gap)
         return false;
     }
     uintptr_t run = chunk;      /* start of the free run that ends at `chunk` */
+    uintptr_t live_end = gap->from;
     struct gap wall = { .to = 0 };
     uint64_t header = chunk < gap->to ? size_word(gaps, chunk) : 0;
     while (chunk < gap->to) {
@@ -204,8 +231,11 @@ static bool by_chunks(struct gaps *gaps, const struct gap *gap)
         if (kind != ITEM_FREE) {
             causes_add_run(causes, run, chunk);
             causes_add(causes, chunk, chunk + bytes, kind);
-            count_in_use(gaps, kind, bytes);
-            wall = (struct gap){ .from = gap->from, .to = kind == ITEM_CACHED ? chunk : 0, .after = bytes };
+            count_in_use(gaps, kind, chunk, bytes);
+            /* An unknown chunk is most likely no live block of the program's, unless most are unknown. */
+            if (gaps->sampled && kind != ITEM_CACHED)
+                live_end = chunk + bytes;
+            wall = (struct gap){ .from = live_end, .to = kind == ITEM_CACHED ? chunk : 0, .after = bytes };
             run = chunk + bytes;
         }
         chunk += bytes;
@@ -237,7 +267,7 @@ static inline bool add_quickly(struct gaps *gaps, const struct gap *gap)
     gaps->verified = gap->to + gap->after;
     enum item kind = after & PREVIOUS_IN_USE ? kind_of(gaps, gap, gap->from, bytes) : ITEM_FREE;
     if (kind != ITEM_FREE)
-        count_in_use(gaps, kind, bytes);
+        count_in_use(gaps, kind, gap->from, bytes);
     causes_add_part(&gaps->by_map, page, bytes, ITEM_FREE);
     causes_add_part(&gaps->by_chunks, page, bytes, kind);
     return true;
@@ -249,6 +279,9 @@ void gaps_explain(struct gaps *gaps)
     gaps->queued = 0;
     for (uint32_t i = 0; i < count; i++) {
         const struct gap *gap = &gaps->queue[i];
+        if (gaps->keep_walls && gap->before)
+            add_wall(gaps, gaps->told_end, gap->from, false);
+        gaps->told_end = gap->to;
         if (add_quickly(gaps, gap))
             continue;
         by_map(gaps, gap);

@@ -27,6 +27,17 @@ struct gap {
 
 #define GAPS_AHEAD 32u          /* their headers fit into the cache */
 
+/* A stretch of chunks in use, of the map or not, and of free memory between them that is not worth a word. */
+struct gaps_wall {
+    uintptr_t from, to;
+    uint64_t free_bytes;            /* within, resident */
+    uint64_t others, other_bytes;   /* chunks that the map does not know */
+    uintptr_t last_other;           /* the highest of them, and its size */
+    uint64_t last_other_bytes;
+};
+#define GAPS_WALLS 16u
+#define GAPS_HOLE_BYTES 65536u
+
 struct gaps {
     struct peek *peek;              /* NULL: chunks cannot be walked */
     const struct extents *extents;
@@ -34,6 +45,8 @@ struct gaps {
     bool key_is_address;            /* of the caller's cache; other threads' differ */
     uint64_t top_granule;
     bool sampled;                   /* blocks in use may be missing from the map */
+    struct page_fill *fill;         /* of the current extent: where the chunks' word on each page goes; NULL: nowhere */
+    bool keep_walls;                /* of the current extent */
     /* of the current extent */
     struct extent *extent;
     struct causes by_map, by_chunks;
@@ -48,6 +61,9 @@ struct gaps {
     struct gap last_wall;           /* in the last gap: from its start to a cached chunk right under the top; `after`
                                      * is that chunk's size; to = 0: none */
     uintptr_t top;                  /* start of the top chunk; 0: none here */
+    uintptr_t told_end;             /* of the last gap that was explained */
+    struct gaps_wall wall[GAPS_WALLS];  /* the last ones, at [walls % GAPS_WALLS] the next */
+    uint64_t walls;
 };
 
 void gaps_begin(struct gaps *gaps, struct extent *extent);

@@ -6,7 +6,6 @@
 #include "census/extents.h"
 #include "census/gaps.h"
 #include "census/pass_map.h"
-#include "census/residency.h"
 #include "census/scratch.h"
 #include <string.h>
 #include "freestanding/sys.h"
@@ -125,28 +124,6 @@ static void choose(struct pins *pins, uint32_t site, struct hmk_pin *pin)
     }
 }
 
-static uint64_t resident_bytes(const struct extent *extent, uintptr_t from, uintptr_t to)
-{
-    uintptr_t page_bytes = sys_page_bytes();
-    uint64_t sum = 0;
-    while (from < to) {
-        uintptr_t end = (from & ~(page_bytes - 1)) + page_bytes;
-        size_t page = (from - extent->start) / page_bytes;
-        if (from % page_bytes == 0 && to - from >= page_bytes) {
-            size_t pages = (to - from) / page_bytes;
-            sum += residency_sum(extent->resident + page, pages) * page_bytes;
-            from += pages * page_bytes;
-            continue;
-        }
-        if (end > to)
-            end = to;
-        if (extent->resident[page])
-            sum += end - from;
-        from = end;
-    }
-    return sum;
-}
-
 /* The highest live block of a site that was not chosen ends here; 0: none. */
 static uintptr_t end_of_highest(const struct pins *pins)
 {
@@ -173,10 +150,10 @@ static int64_t change_at_top(const struct pins *pins)
         return 0;
     uint64_t granule = top->gaps->top_granule;
     uintptr_t end = top->extent->end, first_page = (chunk + mask) & ~mask, last_page = top->chunk & ~mask;
-    uint64_t promised = resident_bytes(top->extent, causes_first_trimmed(top->chunk, end, granule), end);
+    uint64_t promised = extents_resident_bytes(top->extent, causes_first_trimmed(top->chunk, end, granule), end);
     if (first_page < last_page)
-        promised += resident_bytes(top->extent, first_page, last_page);
-    return (int64_t)(resident_bytes(top->extent, causes_first_trimmed(chunk, end, granule), end) - promised);
+        promised += extents_resident_bytes(top->extent, first_page, last_page);
+    return (int64_t)(extents_resident_bytes(top->extent, causes_first_trimmed(chunk, end, granule), end) - promised);
 }
 
 void pins_rank_pages(struct pins *pins)
@@ -227,10 +204,10 @@ static void visit_pinning(uintptr_t block, const struct blockmap_extent *found, 
     }
     struct hmk_pin *rung = &ladder->rung[i];
     if (chunk > ladder->at) {
-        rung->gain_bytes += resident_bytes(ladder->extent, ladder->at, chunk);
+        rung->gain_bytes += extents_resident_bytes(ladder->extent, ladder->at, chunk);
         uintptr_t first = (ladder->at + 48 + page_bytes - 1) & ~(page_bytes - 1), last = chunk & ~(page_bytes - 1);
         if (first < last)
-            ladder->trimmed[i] += resident_bytes(ladder->extent, first, last);
+            ladder->trimmed[i] += extents_resident_bytes(ladder->extent, first, last);
     }
     rung->blocks++;
     rung->bytes += found->requested;
@@ -260,13 +237,13 @@ static void add_cached_top(struct pins *pins, const struct extent *extent, const
     const struct gap *wall = &gaps->last_wall;
     if (wall->to == 0)
         return;
-    uint64_t gain = resident_bytes(extent, wall->from, wall->to);
+    uint64_t gain = extents_resident_bytes(extent, wall->from, wall->to);
     if (gain < WORTH_BYTES)
         return;
     pins->pin[pins->pin_count++] = (struct hmk_pin){
         .kind = HMK_PIN_TOP_CACHED,
-        .flags = HMK_PIN_RETURNABLE,
-        .site = blockmap_word(wall->to + 16) & BLOCKMAP_SITE_MASK,
+        .flags = HMK_PIN_RETURNABLE | (gaps->sampled ? HMK_PIN_UNSAMPLED : 0),
+        .site = gaps->sampled ? HMK_SITE_NONE : blockmap_word(wall->to + 16) & BLOCKMAP_SITE_MASK,
         .blocks = 1,
         .bytes = wall->after - 8,
         .gain_bytes = gain,
@@ -306,5 +283,55 @@ void pins_rank_top(struct pins *pins, const struct pass_map *pass, struct extent
             rung->flags |= HMK_PIN_RETURNABLE;
         if (cumulative >= WORTH_BYTES)
             pins->pin[pins->pin_count++] = *rung;
+    }
+}
+
+/* ---- top, in sampled mode ------------------------------------------------------------------------- */
+
+static void visit_wall(uintptr_t block, const struct blockmap_extent *found, void *context)
+{
+    struct hmk_pin *rung = context;
+    rung->site = found->site;
+    rung->blocks++;
+    rung->bytes += found->requested;
+    rung->address = block;
+    rung->largest_bytes = found->chunk;
+}
+
+static struct hmk_pin rung_of(const struct extent *extent, const struct gaps *gaps, const struct gaps_wall *wall,
+                              uintptr_t below)
+{
+    struct hmk_pin rung = { .kind = HMK_PIN_TOP, .site = HMK_SITE_NONE };
+    uintptr_t page_bytes = sys_page_bytes();
+    uintptr_t first = (below + 48 + page_bytes - 1) & ~(page_bytes - 1), last = wall->from & ~(page_bytes - 1);
+    blockmap_each_live_in(wall->from + 16, wall->to, visit_wall, &rung);
+    if (wall->others && wall->last_other + 16 > rung.address) {
+        rung.address = wall->last_other + 16;
+        rung.largest_bytes = wall->last_other_bytes;
+    }
+    rung.blocks += wall->others;
+    rung.bytes += wall->other_bytes;
+    rung.gain_bytes = extents_resident_bytes(extent, below, wall->from) + wall->free_bytes;
+    if (wall->others)
+        rung.flags |= HMK_PIN_UNSAMPLED;
+    if (rung.largest_bytes > (gaps->tcache_key ? TCACHE_LARGEST : FASTBIN_LARGEST))
+        rung.flags |= HMK_PIN_RETURNS_ITSELF;
+    if (first < last && extents_resident_bytes(extent, first, last) > rung.gain_bytes / 2)
+        rung.flags |= HMK_PIN_RETURNABLE;
+    return rung;
+}
+
+/* Of the lowest wall it is not known what lies below. */
+void pins_rank_walls(struct pins *pins, const struct extent *extent, const struct gaps *gaps)
+{
+    uint64_t cumulative = 0;
+    add_cached_top(pins, extent, gaps);
+    for (uint64_t i = gaps->walls; i > 1 && gaps->walls - i < RUNGS; i--) {
+        const struct gaps_wall *wall = &gaps->wall[(i - 1) % GAPS_WALLS];
+        struct hmk_pin rung = rung_of(extent, gaps, wall, gaps->wall[(i - 2) % GAPS_WALLS].to);
+        cumulative += rung.gain_bytes;
+        rung.cumulative_bytes = cumulative;
+        if (cumulative >= WORTH_BYTES)
+            pins->pin[pins->pin_count++] = rung;
     }
 }

@@ -60,5 +60,7 @@ void pins_add_page(struct pins *pins, const struct pin_page *page);
 void pins_rank_pages(struct pins *pins);
 /* Of the main heap's extent, when its walk has just ended. */
 void pins_rank_top(struct pins *pins, const struct pass_map *pass, struct extent *extent, struct gaps *gaps);
+/* The same in sampled mode, by the chunks: rung i is all that is in use above the i-th large hole from the top. */
+void pins_rank_walls(struct pins *pins, const struct extent *extent, const struct gaps *gaps);
 
 #endif

@@ -275,6 +275,7 @@ static void dump_census(struct dump *dump, const struct hmk_census *c)
     FIELD(live_before);
     FIELD(live_after);
     FIELD(trim_threshold_bytes);
+    printf(" live_spread=%.9g slack_spread=%.9g", (double)c->live_spread, (double)c->slack_spread);
     for (unsigned i = 0; i < HMK_CENSUS_ARENAS; i++)
         dump_census_arena(i, &c->arena[i]);
     if (c->python_arena_count > 0)
@@ -284,7 +285,7 @@ static void dump_census(struct dump *dump, const struct hmk_census *c)
 static void dump_census_row(const struct hmk_census_row *c)
 {
     printf("site=%" PRIu32, c->site);
-    FIELD(flags);
+    printf(" pin_share_spread=%.9g", (double)c->pin_share_spread);
     FIELD(live_bytes);
     FIELD(live_blocks);
     FIELD(held_bytes);

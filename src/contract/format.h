@@ -38,7 +38,7 @@
 
 #define HMK_MAGIC "HEAPMARK"          /* 8 bytes, without the NUL */
 #define HMK_VERSION 1u
-#define HMK_MINOR 1u
+#define HMK_MINOR 2u
 #define HMK_BYTE_ORDER 0x01020304u
 #define HMK_LIVE_OFFSET 4096u
 #define HMK_TABLES_OFFSET 8192u
@@ -401,8 +401,10 @@ enum hmk_census_flag {
     HMK_CENSUS_NOT_CLOSED = 1u << 2,/* an identity did not close: numbers marked unknown */
     HMK_CENSUS_NO_CHUNKS = 1u << 3, /* the allocator's chunks cannot be walked (not glibc) */
     HMK_CENSUS_ROWS_CUT = 1u << 4,  /* not all rows fitted; the largest ones are there */
-    HMK_CENSUS_SAMPLED = 1u << 5,   /* most live blocks are not in the map: nothing is told by site, nor any pins */
-    HMK_CENSUS_EXACT = 1u << 6      /* taken in a forked child: nothing moved */
+    HMK_CENSUS_SAMPLED = 1u << 5,   /* most live blocks are not in the map: who freed what is held is not told */
+    HMK_CENSUS_EXACT = 1u << 6,     /* taken in a forked child: nothing moved */
+    HMK_CENSUS_ESTIMATED = 1u << 7  /* with SAMPLED, since minor version 2: rows have live and pin_share_bytes, estimated, and there
+                                     * are pins at the top of the heap, by the chunks; without it neither */
 };
 
 /* Resident bytes of one arena; 0 is the main one.  The last place adds up all arenas that have no place of their own. */
@@ -481,12 +483,14 @@ struct hmk_census {
     uint64_t python_seen_blocks;        /* of those, looked at */
     uint32_t python_fill_count[HMK_FILLS];      /* arenas of which up to 1, 5, 10, 25, 50, 75, 90, 100 % are in use */
     uint64_t python_fill_held[HMK_FILLS];       /* their resident bytes that no block in use covers */
-    uint8_t reserved[2048 - 1096];
+    float live_spread;          /* since minor version 2.  Sampled mode: variance of live_bytes, which is estimated; else 0 */
+    float slack_spread;         /* of slack_bytes.  With WALKED the sum of both is exact, so that the two are the same */
+    uint8_t reserved[2048 - 1104];
 };
 
 struct hmk_census_row {
     uint32_t site;
-    uint32_t flags;
+    float pin_share_spread;     /* variance of pin_share_bytes; 0 in exact mode, and before minor version 2 */
     uint64_t live_bytes;        /* requested, resident or not */
     uint64_t live_blocks;
     uint64_t held_bytes;        /* R_S: resident bytes last owned by a freed block of this site */
@@ -504,7 +508,9 @@ enum hmk_pin_kind {
 };
 enum hmk_pin_flag {
     HMK_PIN_RETURNS_ITSELF = 1u << 0, /* freeing it returns the memory; else a trim is needed */
-    HMK_PIN_RETURNABLE = 1u << 1      /* malloc_trim(0) returns the gain even while the pin lives */
+    HMK_PIN_RETURNABLE = 1u << 1,     /* malloc_trim(0) returns the gain even while the pin lives */
+    HMK_PIN_UNSAMPLED = 1u << 2       /* since minor version 2: blocks that were not sampled are among them: of these the site
+                                       * is unknown, and bytes counts their chunks; site 0: all of them are */
 };
 struct hmk_pin {
     uint32_t kind;              /* enum hmk_pin_kind */

@@ -89,6 +89,11 @@ static double weight_of(size_t requested)
     return inverse_chance(points_in(requested));
 }
 
+double sampling_stands_for(size_t requested, uint32_t site)
+{
+    return site < sampling_first_site ? 1 : weight_of(requested);
+}
+
 /* Uniform in [0, 1), and the same when the block dies. */
 static double dither_of(const void *block, uint64_t multiplier)
 {

@@ -47,6 +47,8 @@ struct sampling_spread {
 struct sampling_spread sampling_spread(size_t requested);
 /* The sample as two independent ones of half as many points: which of them a recorded block is in, and its weight there. */
 struct sampling_weight sampling_half(const void *block, size_t requested, bool in[2]);
+/* How many blocks a recorded one stands for, on average. */
+double sampling_stands_for(size_t requested, uint32_t site);
 struct sampling_weight sampling_weight_slow(const void *block, size_t requested);
 static inline struct sampling_weight sampling_weight(const void *block, size_t requested, uint32_t site)
 {

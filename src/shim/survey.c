@@ -9,6 +9,7 @@
 #include "shim/python.h"
 #include "shim/real.h"
 #include "shim/recording.h"
+#include "shim/sampling.h"
 #include "shim/spin.h"
 #include "shim/start.h"
 #include "shim/survey_exact.h"
@@ -202,6 +203,8 @@ static struct census_request describe(enum hmk_census_kind kind, const char *lab
         .site_count = (uint32_t)recording_count(HMK_SITES),
         .alone = is_alone(),
         .sampled = recording_live->sampled_from_ns != 0 || (recording_header->flags & HMK_FLAG_SAMPLED),
+        .weight = sampling_stands_for,
+        .sample_bytes = sampling_interval,
         .exact = recording_live->heap.threads_seen < 2 && recording_live->sampled_from_ns == 0,
         .live_bytes = live_now,
         .mappings = mappings_now,

@@ -53,13 +53,14 @@ static void put_pin(struct strbuf *out, const struct report *report, const struc
                     const struct verdict_finding *finding)
 {
     const struct ledger *ledger = report->current;
-    bool on_top = false, cached = false;
+    bool on_top = false, cached = false, unsampled = false;
     char gain[UNITS_BYTES];
 
     for (size_t i = 0; ledger && i < ledger->pin_count; i++)
         if (ledger->pins[i].site == finding->site && ledger->pins[i].gain_bytes == finding->gain_bytes) {
             on_top = ledger->pins[i].kind != LEDGER_PIN_PAGES;
             cached = ledger->pins[i].kind == LEDGER_PIN_TOP_CACHED;
+            unsampled = ledger->pins[i].unsampled;
         }
     if (cached)
         strbuf_put(out, "a freed block that the allocator caches, ");
@@ -67,7 +68,10 @@ static void put_pin(struct strbuf *out, const struct report *report, const struc
         put_blocks(out, finding);
         strbuf_char(out, ' ');
     }
-    put_made(out, view, finding);
+    if (unsampled && finding->site == 0)
+        strbuf_put(out, "(not sampled)");
+    else
+        put_made(out, view, finding);
     bool one = cached || finding->site_blocks == 1;
     if (on_top && finding->step == VERDICT_STEP_TRIM)
         strbuf_printf(out, " %s above %s of freed memory", one ? "lies" : "lie", size(gain, finding->gain_bytes));

@@ -188,7 +188,8 @@ static void put_held_remark(struct strbuf *out, const struct report *report, con
     }
     strbuf_printf(out, "%s %s%s",
                   report->life == REPORT_RUNNING ? "malloc_trim(0) would return" : "a trim would have returned",
-                  ledger->walked ? "" : "up to ", units_size(a, (int64_t)ledger->forecast_bytes));
+                  ledger->walked ? "" : ledger->estimated ? "at least " : "up to ",
+                  units_size(a, (int64_t)ledger->forecast_bytes));
 }
 
 static void put_parts(struct strbuf *out, const struct report *report, const struct ledger *ledger)
@@ -328,9 +329,28 @@ void overview_verdict(struct strbuf *out, const struct report *report, const str
 
 /* ---- the ledger --------------------------------------------------------------------------------- */
 
+/* Sampled mode: the two parts of live memory are estimates, and what could not be walked has a row to itself. */
+static const char *ledger_remark(char *buffer, size_t bytes, size_t row, const struct ledger *ledger)
+{
+    enum ledger_part part = ledger_rows[row].part;
+    char error[UNITS_BYTES];
+    if (ledger->estimated && part == LEDGER_UNUSED)
+        return "heaps that could not be walked, as far as it is not taken to be live";
+    if (!ledger->estimated || (part != LEDGER_LIVE && part != LEDGER_SLACK))
+        return ledger_rows[row].remark;
+    double variance = part == LEDGER_LIVE ? ledger->live_variance : ledger->slack_variance;
+    if (ledger->slack_variance <= 0 && ledger->part[LEDGER_SLACK] == 0)
+        return "with headers and rounding: no live block was sampled that would tell them apart";
+    snprintf(buffer, bytes, "%s%sestimated, %s", ledger_rows[row].remark, *ledger_rows[row].remark ? ": " : "",
+             units_error(error, profile_error(variance, (double)ledger->part[part]), true));
+    return buffer;
+}
+
 static void put_ledger_row(struct strbuf *out, const struct sites_view *view, size_t row, const struct ledger *ledger,
                            const struct ledger *peak)
 {
+    char text[128];
+    const char *remark = ledger_remark(text, sizeof text, row, ledger);
     int64_t bytes = ledger->part[ledger_rows[row].part];
     int64_t then = peak ? peak->part[ledger_rows[row].part] : 0;
     char a[UNITS_BYTES];
@@ -340,10 +360,10 @@ static void put_ledger_row(struct strbuf *out, const struct sites_view *view, si
     strbuf_printf(out, "  %-*s %11s", LABEL_COLUMNS, ledger_rows[row].label, units_size(a, bytes));
     if (peak)
         strbuf_printf(out, " %11s", units_size(a, then));
-    size_t used = 2 + LABEL_COLUMNS + 12 + (peak ? 12 : 0) + 3 + strlen(ledger_rows[row].remark);
-    if (*ledger_rows[row].remark && used <= view->options->width) {
+    size_t used = 2 + LABEL_COLUMNS + 12 + (peak ? 12 : 0) + 3 + strlen(remark);
+    if (*remark && used <= view->options->width) {
         strbuf_put(out, "   ");
-        style_put(out, view->options->color, STYLE_FAINT, ledger_rows[row].remark);
+        style_put(out, view->options->color, STYLE_FAINT, remark);
     }
     strbuf_char(out, '\n');
 }
@@ -476,14 +496,19 @@ static void put_pin(struct strbuf *out, const struct sites_view *view, const str
     strbuf_printf(out, "%11s %11s %11s  ", units_size(a, (int64_t)pin->gain_bytes),
                   units_size(b, (int64_t)pin->cumulative_bytes), units_count(c, (int64_t)pin->blocks));
     style_begin(out, options->color, STYLE_STRONG);
-    sites_where(out, view, pin->site, options->width - 37);
+    if (pin->unsampled && pin->site == 0)
+        strbuf_put(out, pin->blocks == 1 ? "(a block that was not sampled)" : "(blocks that were not sampled)");
+    else
+        sites_where(out, view, pin->site, options->width - 37);
     style_end(out, options->color, STYLE_STRONG);
     strbuf_char(out, '\n');
     /* A rung of the ladder: blocks of the sites above lie among those of its own. */
-    bool mixed = pin->kind == LEDGER_PIN_TOP && (int64_t)pin->blocks > view->profile->sites[pin->site].live_blocks;
+    bool mixed = pin->kind == LEDGER_PIN_TOP && !pin->unsampled && (int64_t)pin->blocks > view->profile->sites[pin->site].live_blocks;
     strbuf_printf(&note, "%s%s%s; %s", units_size(a, (int64_t)pin->bytes), pin->blocks == 1 ? "" : " in all",
-                  mixed ? ", with blocks of the sets above" : "", pin_note(pin));
-    put_maker(&note, view->profile, pin);
+                  mixed ? ", with blocks of the sets above" : pin->unsampled && pin->site != 0 ? ", most not sampled" : "",
+                  pin_note(pin));
+    if (!pin->unsampled)
+        put_maker(&note, view->profile, pin);
     if (pin->arena != 0)
         strbuf_printf(&note, " (arena %" PRIu32 ")", pin->arena);
     style_begin(out, options->color, STYLE_FAINT);
@@ -683,12 +708,15 @@ static void doubt_ledger(struct strbuf *out, const struct report *report, const 
     if (!ledger->closed)
         doubt(out, view, any, "a check of the census did not close: its numbers on held memory are not certain");
     if (ledger->sampled)
-        doubt(out, view, any, "sampled mode: who holds freed memory, and what pins it, is not told by site");
+        doubt(out, view, any, ledger->estimated ? "sampled mode: who freed what is still held is not told by site, because blocks "
+              "that were not sampled may have been there since" : "sampled mode: who holds freed memory, and what pins it, is not told by site");
     if (ledger->rows_cut)
         doubt(out, view, any, "more sites hold freed memory than the census has rows: the smallest are left out");
     if (ledger->chunks_unknown)
         doubt(out, view, any, "the allocator is not glibc's: what is free inside it cannot be told, pages only");
-    if (!ledger->walked && !ledger->chunks_unknown)
+    if (!ledger->walked && !ledger->chunks_unknown && ledger->estimated)
+        doubt(out, view, any, "the heap's chunks could not all be walked: the forecast of malloc_trim may be too low");
+    else if (!ledger->walked && !ledger->chunks_unknown)
         doubt(out, view, any, "the heap's chunks could not all be walked: the forecast of malloc_trim is an upper "
               "bound, up to 2 MiB a thread too high");
     if (ledger->huge_bytes) {

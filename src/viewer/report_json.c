@@ -113,11 +113,12 @@ static void put_rss(struct writer *writer)
 
 static void put_error(struct json *json, const char *key, double variance, double estimate)
 {
-    json_uint(json, key, (uint64_t)(profile_error(variance, estimate) + 0.5));
+    double error = profile_error(variance, estimate);
+    json_uint(json, key, error < 9e18 ? (uint64_t)(error + 0.5) : INT64_MAX);     /* a damaged file may say anything */
 }
 
 /* The standard errors of sampled mode. */
-static void put_errors(struct json *json, const struct profile_estimates *variance, const struct profile_estimates *of)
+static void open_errors(struct json *json, const struct profile_estimates *variance, const struct profile_estimates *of)
 {
     json_open_line(json, "standard_error", '{');
     put_error(json, "allocations", variance->allocations, of->allocations);
@@ -126,7 +127,6 @@ static void put_errors(struct json *json, const struct profile_estimates *varian
     put_error(json, "live_bytes", variance->live_bytes, of->live_bytes);
     put_error(json, "peak_blocks", variance->peak_blocks, of->peak_blocks);
     put_error(json, "peak_bytes", variance->peak_bytes, of->peak_bytes);
-    json_close(json, '}');
 }
 
 static void put_sum(struct json *json, const char *key, const struct profile_sum *sum, const struct profile_heap *heap)
@@ -158,10 +158,12 @@ static void put_sums(struct writer *writer)
     struct json *json = writer->json;
 
     put_sum(json, "heap", heap, &profile->heap);
-    if (profile->process.has_errors)
-        put_errors(json, &heap->variance, &(struct profile_estimates){
+    if (profile->process.has_errors) {
+        open_errors(json, &heap->variance, &(struct profile_estimates){
             (double)heap->allocations, (double)heap->allocated_bytes, (double)heap->live_blocks, (double)heap->live_bytes,
             (double)profile->heap.peak_blocks, (double)profile->heap.peak_bytes });
+        json_close(json, '}');
+    }
     json_close(json, '}');
     put_sum(json, "mappings", &profile->sum[PROFILE_MAPPING], NULL);
     json_close(json, '}');
@@ -255,6 +257,7 @@ static void put_pins(struct json *json, const struct profile *profile, const str
         json_uint(json, "cumulative_bytes", pin->cumulative_bytes);
         json_bool(json, "returns_itself", pin->returns_itself);
         json_bool(json, "returnable", pin->returnable);
+        json_bool(json, "unsampled", pin->unsampled);
         json_address(json, "address", pin->address);
         json_uint(json, "largest_bytes", pin->largest_bytes);
         put_maker(json, profile, &profile->sites[pin->site]);
@@ -368,6 +371,12 @@ static void put_ledger(struct json *json, const struct profile *profile, const s
     for (unsigned i = 0; i < LEDGER_PARTS; i++)
         json_int(json, part_names[i], ledger->part[i]);
     json_close(json, '}');
+    if (ledger->estimated) {
+        json_open_line(json, "standard_error", '{');
+        put_error(json, "live", ledger->live_variance, (double)ledger->part[LEDGER_LIVE]);
+        put_error(json, "slack", ledger->slack_variance, (double)ledger->part[LEDGER_SLACK]);
+        json_close(json, '}');
+    }
     json_uint(json, "forecast_bytes", ledger->forecast_bytes);
     json_uint(json, "forecast_map_bytes", ledger->forecast_map_bytes);
     json_uint(json, "forecast_walk_bytes", ledger->forecast_walk_bytes);
@@ -530,6 +539,18 @@ static uint32_t number_of(struct writer *writer, uint32_t frame)
     return writer->number.at[place] - 1;
 }
 
+static void put_site_errors(struct json *json, const struct profile *profile, const struct profile_site *site)
+{
+    if (!profile->process.has_errors)
+        return;
+    open_errors(json, &site->variance, &(struct profile_estimates){
+        (double)site->allocations, (double)site->allocated_bytes, (double)site->live_blocks, (double)site->live_bytes,
+        (double)site->peak_blocks, (double)site->peak_bytes });
+    if (profile->pins_estimated)
+        put_error(json, "pin_share_bytes", site->pin_share_variance, (double)site->pin_share_bytes);
+    json_close(json, '}');
+}
+
 static void put_site(struct writer *writer, const struct profile_site *site)
 {
     static const char *const kinds[] = { "heap", "mapping", "break" };
@@ -570,10 +591,7 @@ static void put_site(struct writer *writer, const struct profile_site *site)
     json_uint(json, "pin_sole_bytes", site->pin_sole_bytes);
     json_uint(json, "pin_share_bytes", site->pin_share_bytes);
     json_uint(json, "mapped_bytes", site->mapped_bytes);
-    if (writer->report->profile->process.has_errors)
-        put_errors(json, &site->variance, &(struct profile_estimates){
-            (double)site->allocations, (double)site->allocated_bytes, (double)site->live_blocks, (double)site->live_bytes,
-            (double)site->peak_blocks, (double)site->peak_bytes });
+    put_site_errors(json, writer->report->profile, site);
     json_close(json, '}');
 }
 

@@ -140,7 +140,7 @@ static struct tables prepare(const struct report *report, const struct sites_vie
     for (size_t i = 0; sort == RANK_KEYS && i < OVERVIEW_TABLES; i++) {
         add_table(&tables, view, overview_tables[i].key, overview_tables[i].kind, overview_tables[i].rows);
         /* Ranked sets say more than sites alone. */
-        bool told = overview_tables[i].key == RANK_PINNED && ledger && ledger->pin_count > 0;
+        bool told = overview_tables[i].key == RANK_PINNED && ledger && ledger->pin_count > 0 && !ledger->sampled;
         sites_table_cut(tables.at[i], told ? INT64_MAX : overview_tables[i].least);
     }
     for (size_t i = 0; ledger && i < ledger->pin_count; i++)

@@ -255,6 +255,7 @@ static double variance_of(const struct profile_site *site, enum rank_key key)
     case RANK_PEAK: return site->variance.peak_bytes;
     case RANK_TOTAL: return site->variance.allocated_bytes;
     case RANK_COUNT: return site->variance.allocations;
+    case RANK_PINNED: return site->pin_share_variance;
     default: return 0;
     }
 }
@@ -397,6 +398,8 @@ static const char *const heads[RANK_KEYS][3] = {
 /* A table of estimates has their standard errors in its third column. */
 static bool shows_errors(const struct sites_table *table)
 {
+    if (table->key == RANK_PINNED)
+        return table->view->profile->pins_estimated;
     return table->view->profile->process.has_errors
         && (table->key == RANK_LIVE || table->key == RANK_PEAK || table->key == RANK_TOTAL || table->key == RANK_COUNT);
 }

@@ -383,6 +383,38 @@ void synthetic_threads(struct synthetic *s)
     synthetic_add(s, HMK_CENSUSES, &census);
 }
 
+/* Of 60 MiB, what the chunk walk tells, and what of it is estimated. */
+static void add_sampled_census(struct synthetic *s, uint32_t small, uint32_t large)
+{
+    struct hmk_census census = { .sequence = 2, .kind = HMK_CENSUS_EXIT,
+                                 .flags = HMK_CENSUS_WALKED | HMK_CENSUS_SAMPLED | HMK_CENSUS_ESTIMATED,
+                                 .time_ns = START_NS + 9 * SECOND, .cost_ns = 5000000, .rss_bytes = MIB(60),
+                                 .rss_anon_bytes = MIB(56), .rss_file_bytes = MIB(4), .rss_hwm_bytes = MIB(90),
+                                 .live_bytes = MIB(38), .slack_bytes = MIB(3) / 2, .file_bytes = MIB(4),
+                                 .stack_bytes = MIB(1) / 2, .self_bytes = MIB(1), .metadata_bytes = MIB(1),
+                                 .heap_resident_bytes = MIB(54), .heap_held_bytes = MIB(14), .live_block_count = 25001,
+                                 .arena_count = 1, .heap_count = 1, .forecast_map_bytes = MIB(8), .forecast_walk_bytes = MIB(8),
+                                 .live_spread = (float)MIB(1) * (float)MIB(1) / 16,
+                                 .slack_spread = (float)MIB(1) * (float)MIB(1) / 16 };
+    census.held_bytes[HMK_CAUSE_RETURNABLE] = MIB(8);
+    census.held_bytes[HMK_CAUSE_PARTIAL] = MIB(6);
+    struct hmk_census_row rows[2] = {
+        { .site = small, .live_bytes = MIB(25), .live_blocks = 25000, .pin_share_bytes = MIB(5),
+          .pin_share_spread = (float)MIB(1) * (float)MIB(1) },
+        { .site = large, .live_bytes = MIB(15), .live_blocks = 1, .pin_share_bytes = 2000 } };
+    struct hmk_pin pins[2] = {
+        { .kind = HMK_PIN_TOP, .flags = HMK_PIN_RETURNABLE | HMK_PIN_UNSAMPLED, .blocks = 1, .bytes = 640, .gain_bytes = MIB(5),
+          .cumulative_bytes = MIB(5), .address = 0x555540000010, .largest_bytes = 640 },
+        { .kind = HMK_PIN_TOP, .flags = HMK_PIN_RETURNABLE | HMK_PIN_UNSAMPLED, .site = small, .blocks = 300, .bytes = MIB(1),
+          .gain_bytes = MIB(3), .cumulative_bytes = MIB(8), .address = 0x555530000010, .largest_bytes = 640 } };
+    census.row_first = synthetic_add(s, HMK_CENSUS_ROWS, &rows[0]);
+    synthetic_add(s, HMK_CENSUS_ROWS, &rows[1]);
+    census.pin_first = synthetic_add(s, HMK_PINS, &pins[0]);
+    synthetic_add(s, HMK_PINS, &pins[1]);
+    census.row_count = census.pin_count = 2;
+    synthetic_add(s, HMK_CENSUSES, &census);
+}
+
 void synthetic_sampled(struct synthetic *s)
 {
     synthetic_start(s);
@@ -410,6 +442,7 @@ void synthetic_sampled(struct synthetic *s)
     s->live.self_bytes = MIB(1);
     for (uint64_t at = 0; at < 20; at++)
         synthetic_sample(s, at * 500, (int64_t)MIB(at == 6 ? 80 : 40), at == 6 ? MIB(90) : MIB(60));
+    add_sampled_census(s, small, large);
 }
 
 /* A trunk for 1,000 sites, a branch for ten, and for each a leaf; of instructions there are far fewer than of frames. */

@@ -134,14 +134,21 @@ START_TEST(estimates_have_errors)
     ck_assert_double_le(fabs(profile_error(whole, (double)MIB(100)) / (double)MIB(5) - sqrt(1 + 1 / 400.0)), 1e-6);
     ck_assert_double_eq(profile_error(0, 1e9), 0);
     ck_assert_double_eq(profile_error(0, 0), 0);
+    ck_assert(profile->pins_estimated);
+    ck_assert_uint_eq(small->pin_share_bytes, MIB(5));
+    ck_assert_double_eq(small->pin_share_variance, (double)MIB(1) * (double)MIB(1));
+    ck_assert_double_eq(large->pin_share_variance, 0);
     forget();
 
     /* An older writer knew of none of it. */
     synthetic_sampled(&s);
     s.header.minor = 0;
+    ((struct hmk_census *)synthetic_record(&s, HMK_CENSUSES, 0))->flags &= ~(uint32_t)HMK_CENSUS_ESTIMATED;
     memset(s.live.half, 0, sizeof s.live.half);
     analyse(&s);
     ck_assert(!profile->process.has_errors);
+    ck_assert(!profile->pins_estimated);
+    ck_assert_double_eq(profile->sites[FIRST].pin_share_variance, 0);
     ck_assert_int_eq(profile->heap.peak_bytes, MIB(80));
     ck_assert_double_eq(profile->sum[PROFILE_HEAP].variance.peak_bytes, 0);
     forget();
