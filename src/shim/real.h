@@ -24,6 +24,7 @@
 struct mallinfo2 {
     size_t arena, ordblks, smblks, hblks, hblkhd, usmblks, fsmblks, uordblks, fordblks, keepcost;
 };
+struct mallinfo2 mallinfo2(void);
 #endif
 
 struct real_functions {
