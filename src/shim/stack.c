@@ -100,12 +100,13 @@ static struct table *new_table(uint64_t entries)
     return table;
 }
 
-/* Arrays that grow by doubling; the old one is given back, since only holders of the lock read it.  Another thread may
- * fork between any two lines here: its child must never be left with the address of what was unmapped. */
-static bool grow_array(uint32_t **array, uint64_t *size, uint64_t needed)
+/* All tables grow under a hard shield: one that a handler's longjmp left half-grown would be counted as emptier than it is, and
+ * a look into a full one has no end.  Another thread may fork between any two lines all the same: its child must never be left
+ * with the address of what was unmapped. */
+
+/* Arrays that grow by doubling; the old one is given back, since only holders of the lock read it. */
+static bool grow_array_slow(uint32_t **array, uint64_t *size, uint64_t needed)
 {
-    if (needed < *size)
-        return true;
     uint64_t larger = *size * 2 > needed ? *size * 2 : needed * 2, smaller = *size;
     uint32_t *fresh = sys_map_anonymous(larger * sizeof **array), *old = *array;
     if (fresh == NULL)
@@ -117,6 +118,16 @@ static bool grow_array(uint32_t **array, uint64_t *size, uint64_t needed)
     if (old != NULL)
         sys_unmap(old, smaller * sizeof *old);
     return true;
+}
+
+static bool grow_array(uint32_t **array, uint64_t *size, uint64_t needed)
+{
+    if (needed < *size)
+        return true;
+    shield_raise_hard();
+    bool grown = grow_array_slow(array, size, needed);
+    shield_lower();
+    return grown;
 }
 
 bool stack_init(uint32_t verify)
@@ -156,24 +167,35 @@ static void put(struct table *table, uint64_t hash, uint32_t site)
 }
 
 /* Entries of older generations can never be found again; a new table leaves them out. */
+static bool grow_by_hash(void)
+{
+    struct table *larger = new_table((by_hash->mask + 1) * (by_hash->mask < 16384 ? 4 : 2));
+    if (larger == NULL)
+        return false;
+    uint64_t used = 0;
+    for (uint64_t i = 0; i <= by_hash->mask; i++) {
+        const struct entry *entry = &by_hash->entry[i];
+        if (by_hash->byte[i] != 0 && entry->generation == generation) {
+            put(larger, entry->hash, entry->site);
+            used++;
+        }
+    }
+    __atomic_store_n(&by_hash, larger, __ATOMIC_RELEASE);
+    by_hash_used = used;
+    return true;
+}
+
 static void insert(uint64_t hash, uint32_t site)
 {
     if ((by_hash_used + 1) * 2 > by_hash->mask + 1) {
-        struct table *larger = new_table((by_hash->mask + 1) * (by_hash->mask < 16384 ? 4 : 2));
-        if (larger == NULL)
+        shield_raise_hard();
+        bool grown = grow_by_hash();
+        shield_lower();
+        if (!grown)
             return;
-        by_hash_used = 0;
-        for (uint64_t i = 0; i <= by_hash->mask; i++) {
-            const struct entry *entry = &by_hash->entry[i];
-            if (by_hash->byte[i] != 0 && entry->generation == generation) {
-                put(larger, entry->hash, entry->site);
-                by_hash_used++;
-            }
-        }
-        __atomic_store_n(&by_hash, larger, __ATOMIC_RELEASE);
     }
+    by_hash_used++;     /* first: whoever leaves in between leaves one counted too many */
     put(by_hash, hash, site);
-    by_hash_used++;
 }
 
 static inline uint32_t node_tag(uint32_t parent, const struct hmk_frame *frame)
@@ -211,12 +233,9 @@ static void put_node(struct node_table *table, uint32_t id, uint32_t tag)
     __atomic_store_n(&table->byte[at], node_byte(tag), __ATOMIC_RELEASE);     /* last: a handler may leave for ever */
 }
 
-static bool make_node_room(uint64_t more)
+static bool grow_nodes(uint64_t more)
 {
-    struct node_table *old = nodes;
-    if ((node_used + more) * 3 <= old->mask * 2)
-        return true;
-    struct node_table *larger = new_node_table((old->mask + 1) * (old->mask < 65536 ? 4 : 2));
+    struct node_table *old = nodes, *larger = new_node_table((old->mask + 1) * (old->mask < 65536 ? 4 : 2));
     if (larger == NULL)
         return node_used + more < old->mask;
     for (uint64_t i = 0; i <= old->mask; i++)
@@ -225,6 +244,16 @@ static bool make_node_room(uint64_t more)
     __atomic_store_n(&nodes, larger, __ATOMIC_RELEASE);
     sys_unmap(old, node_table_bytes(old->mask + 1));
     return true;
+}
+
+static bool make_node_room(uint64_t more)
+{
+    if ((node_used + more) * 3 <= nodes->mask * 2)
+        return true;
+    shield_raise_hard();
+    bool room = grow_nodes(more);
+    shield_lower();
+    return room;
 }
 
 /* Frames below a node that is new, or has no such child: none of them is in the table.  At most NODE_BATCH; the last one's node,
@@ -247,9 +276,9 @@ static uint32_t add_nodes(uint32_t parent, const struct hmk_frame *path, uint32_
         __builtin_memset(node, 0, count * sizeof *node);    /* no promise stays behind */
         return 0;
     }
+    node_used += count;
     for (uint32_t i = 0; i < count; i++)
         put_node(nodes, node[i], tag[i]);
-    node_used += count;
     return parent;
 }
 

@@ -8,10 +8,12 @@
 #include "shim/unwind.h"
 #include <check.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 
 static const struct unwind_start nowhere;
 
@@ -169,6 +171,46 @@ START_TEST(tables_grow)
 }
 END_TEST
 
+static sigjmp_buf way_out;
+static volatile sig_atomic_t may_leave;
+
+static void leave(int number)
+{
+    (void)number;
+    if (may_leave) {
+        may_leave = 0;
+        siglongjmp(way_out, 1);
+    }
+}
+
+/* The tables are replaced by larger ones seven times, and for long enough to be left in the middle of it. */
+START_TEST(handlers_leave_while_stacks_are_new)
+{
+    enum { MANY = 120000 };
+    static uint32_t site[MANY];
+    static volatile uint32_t next;
+    struct itimerval often = {{0, 400}, {0, 400}}, never = {{0, 0}, {0, 0}};
+    static bool good = true;
+    uint64_t pcs[32];
+    signal(SIGALRM, leave);
+    ck_assert_int_eq(setitimer(ITIMER_REAL, &often, NULL), 0);
+    sigsetjmp(way_out, 1);
+    while (next < MANY) {
+        may_leave = 1;
+        uint32_t id = site_of(pcs, pcs_of(next, pcs), 0, HMK_KIND_HEAP);
+        may_leave = 0;
+        site[next++] = id;
+    }
+    setitimer(ITIMER_REAL, &never, NULL);
+    for (uint32_t i = 0; i < MANY; i++)
+        good = good && has_frames(site[i], pcs, pcs_of(i, pcs)) &&
+               site_of(pcs, pcs_of(i, pcs), 0, HMK_KIND_HEAP) == site[i];
+    ck_assert(good);
+    ck_assert_uint_gt(recording_live->abandoned_events, 0);
+    ck_assert_uint_eq(recording_live->lost_sites, 0);
+}
+END_TEST
+
 /* ---- threads ------------------------------------------------------------------------------------- */
 
 enum { THREADS = 4, STACKS = 20000 };
@@ -266,7 +308,7 @@ int main(void)
 {
     const TTest *const tests[] = {
         equal_stacks_have_equal_ids, what_is_kept_of_the_last_stack_is_right, kinds_and_flags_are_sites_of_their_own,
-        a_generation_forgets_addresses_but_not_sites, tables_grow, four_threads_agree,
+        a_generation_forgets_addresses_but_not_sites, tables_grow, handlers_leave_while_stacks_are_new, four_threads_agree,
         full_disk_folds_new_stacks_and_keeps_known_ones, full_disk_refuses_further_threads,
     };
     Suite *suite = suite_create("stack");
