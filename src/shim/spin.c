@@ -33,6 +33,11 @@ bool spin_lock_patiently(struct spin *lock)
     uint64_t deadline = 0;
     shield_raise();
     for (unsigned round = 0; !spin_take(lock); round++) {
+        uintptr_t owner = __atomic_load_n(&lock->owner, __ATOMIC_RELAXED);
+        if (owner != 0 && owner == __atomic_load_n(&lock->given_up, __ATOMIC_RELAXED)) {
+            shield_lower();
+            return false;
+        }
         wait(round);
         if (round < 256 || round % 64 != 0)
             continue;
@@ -40,9 +45,12 @@ bool spin_lock_patiently(struct spin *lock)
         if (deadline == 0)
             deadline = now + PATIENCE_NS;
         if (now > deadline) {
+            __atomic_store_n(&lock->given_up, owner, __ATOMIC_RELAXED);
             shield_lower();
             return false;
         }
     }
+    if (__atomic_load_n(&lock->given_up, __ATOMIC_RELAXED) != 0)
+        __atomic_store_n(&lock->given_up, 0, __ATOMIC_RELAXED);
     return true;
 }

@@ -15,11 +15,12 @@
 
 struct spin {
     uintptr_t owner;        /* the address of the holder's shield; 0: free */
+    uintptr_t given_up;     /* the holder for whose end somebody waited in vain */
 };
 
 void spin_lock(struct spin *lock);
 /* For locks that are held under a light shield: false, with nothing locked, when the holder does not come to its end for a
- * second, as one does that a handler of the host stops. */
+ * second, as one does that a handler of the host stops.  As long as it still holds the lock nobody else waits for it. */
 bool spin_lock_patiently(struct spin *lock);
 
 static inline bool spin_take(struct spin *lock)
@@ -53,6 +54,7 @@ static inline void spin_abandon(struct spin *lock)
 static inline void spin_reset(struct spin *lock)
 {
     __atomic_store_n(&lock->owner, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&lock->given_up, 0, __ATOMIC_RELAXED);
 }
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "freestanding/sys.h"
 #include "shim/recording.h"
+#include "shim/shield.h"
 #include "shim/unwind.h"
 #include <check.h>
 #include <pthread.h>
@@ -248,6 +249,56 @@ START_TEST(four_threads_agree)
 }
 END_TEST
 
+static _Atomic int stalled, go_on;
+
+static void stall(int number)
+{
+    (void)number;
+    if (shield_self.depth == 0 || shield_self.blocked_at != 0)
+        return;
+    stalled = 1;
+    while (!go_on)
+        sys_nap(1000);
+}
+
+static void *make_until_stalled(void *argument)
+{
+    uint64_t pcs[32];
+    for (uint32_t i = 0; !go_on; i++)
+        site_of(pcs, pcs_of(i, pcs), 0, HMK_KIND_HEAP);
+    return argument;
+}
+
+/* A handler keeps a thread that holds the lock: the others do without new sites, and wait for it once. */
+START_TEST(a_holder_that_a_handler_stops_is_waited_for_once)
+{
+    pthread_t thread;
+    uint64_t pcs[32];
+    uint32_t known = site_of(pcs, pcs_of(1, pcs), 0, HMK_KIND_HEAP), lost = 0;
+    signal(SIGALRM, SIG_DFL);       /* the test runner's; with a handler like that the lock is held with signals blocked */
+    signal(SIGINT, stall);
+    ck_assert_int_eq(pthread_create(&thread, NULL, make_until_stalled, NULL), 0);
+    sigset_t interrupt;
+    sigemptyset(&interrupt);
+    sigaddset(&interrupt, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &interrupt, NULL);
+    while (!stalled) {
+        pthread_kill(thread, SIGINT);
+        sys_nap(300);
+    }
+    uint64_t start = sys_monotonic_ns();
+    for (uint32_t i = 1; i <= 8; i++)
+        lost += site_of(pcs, pcs_of(UINT32_MAX / 2 + i, pcs), 0, HMK_KIND_HEAP) == HMK_SITE_LOST;
+    uint64_t end = sys_monotonic_ns();
+    ck_assert_uint_eq(lost, 8);
+    ck_assert_uint_lt(end - start, UINT64_C(4000000000));
+    ck_assert_uint_eq(site_of(pcs, pcs_of(1, pcs), 0, HMK_KIND_HEAP), known);
+    go_on = 1;
+    pthread_join(thread, NULL);
+    ck_assert_uint_ne(site_of(pcs, pcs_of(UINT32_MAX / 2, pcs), 0, HMK_KIND_HEAP), HMK_SITE_LOST);
+}
+END_TEST
+
 /* ---- no room ------------------------------------------------------------------------------------- */
 
 START_TEST(full_disk_folds_new_stacks_and_keeps_known_ones)
@@ -309,6 +360,7 @@ int main(void)
     const TTest *const tests[] = {
         equal_stacks_have_equal_ids, what_is_kept_of_the_last_stack_is_right, kinds_and_flags_are_sites_of_their_own,
         a_generation_forgets_addresses_but_not_sites, tables_grow, handlers_leave_while_stacks_are_new, four_threads_agree,
+        a_holder_that_a_handler_stops_is_waited_for_once,
         full_disk_folds_new_stacks_and_keeps_known_ones, full_disk_refuses_further_threads,
     };
     Suite *suite = suite_create("stack");
