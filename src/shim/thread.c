@@ -39,11 +39,28 @@ static int owner_pid;
 static _Thread_local uint32_t refused __attribute__((tls_model("initial-exec")));
 #define REFUSED_EVENTS 4096
 
+/* What an event leaves behind that did not come to its end. */
+static void forget_event(struct thread *thread)
+{
+    thread->busy = 0;
+    thread->last_block = NULL;
+    thread->stack_generation = 0;       /* the unwinder's state, too, may be half of one stack and half of another */
+    if (thread->unwind_whole != NULL)
+        unwind_thread_reset(thread->unwind_whole);
+    thread->passing = 0;
+}
+
 /* The thread's cache goes after its last TSD destructor, under the allocator's locks: no request may be served then. */
 static void tear_down(void *state)
 {
     struct thread *thread = state;
     thread->no_serve = 1;
+    /* A handler left an event, and the thread ends without another, in which that would be noticed. */
+    if (thread == thread_self && thread->busy != 0) {
+        stack_abandon(thread);
+        forget_event(thread);
+        __atomic_add_fetch(&recording_live->abandoned_events, 1, __ATOMIC_RELAXED);
+    }
 }
 
 /* Around the locks that libc's fork takes on all arenas.  The hook of fork alone would miss daemon and forkpty.  In the
@@ -181,17 +198,6 @@ static struct thread *new_slot(int32_t tid)
     }
     spin_unlock(&slot_lock);
     return kept ? thread : NULL;
-}
-
-/* What an event leaves behind that did not come to its end. */
-static void forget_event(struct thread *thread)
-{
-    thread->busy = 0;
-    thread->last_block = NULL;
-    thread->stack_generation = 0;       /* the unwinder's state, too, may be half of one stack and half of another */
-    if (thread->unwind_whole != NULL)
-        unwind_thread_reset(thread->unwind_whole);
-    thread->passing = 0;
 }
 
 static void settle(struct thread *thread, int32_t tid)

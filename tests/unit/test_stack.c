@@ -299,6 +299,48 @@ START_TEST(a_holder_that_a_handler_stops_is_waited_for_once)
 }
 END_TEST
 
+static _Thread_local sigjmp_buf end_of_thread;
+static _Atomic int gone;
+
+static void end_thread(int number)
+{
+    (void)number;
+    if (shield_self.depth != 0 && shield_self.blocked_at == 0)
+        siglongjmp(end_of_thread, 1);
+}
+
+static void *make_until_ended(void *argument)
+{
+    uint64_t pcs[32];
+    if (sigsetjmp(end_of_thread, 0) == 0)
+        for (uint32_t i = 0;; i++)
+            site_of(pcs, pcs_of(i, pcs), 0, HMK_KIND_HEAP);
+    gone = 1;
+    return argument;
+}
+
+/* A handler leaves by longjmp what the thread was doing with the lock, and the thread ends without another event. */
+START_TEST(a_thread_that_ends_gives_the_lock_back)
+{
+    enum { ROUNDS = 20 };
+    uint64_t pcs[32];
+    site_of(pcs, pcs_of(1, pcs), 0, HMK_KIND_HEAP);
+    signal(SIGALRM, SIG_DFL);
+    signal(SIGINT, end_thread);
+    for (uint32_t round = 0; round < ROUNDS; round++) {
+        pthread_t thread;
+        gone = 0;
+        ck_assert_int_eq(pthread_create(&thread, NULL, make_until_ended, NULL), 0);
+        for (sys_nap(2000); !gone; sys_nap(100))
+            pthread_kill(thread, SIGINT);
+        pthread_join(thread, NULL);
+        ck_assert_uint_ne(site_of(pcs, pcs_of(UINT32_MAX / 2 + round, pcs), 0, HMK_KIND_HEAP), HMK_SITE_LOST);
+    }
+    ck_assert_uint_ge(recording_live->abandoned_events, ROUNDS);
+    ck_assert_uint_eq(recording_live->lost_sites, 0);
+}
+END_TEST
+
 /* ---- no room ------------------------------------------------------------------------------------- */
 
 START_TEST(full_disk_folds_new_stacks_and_keeps_known_ones)
@@ -360,7 +402,7 @@ int main(void)
     const TTest *const tests[] = {
         equal_stacks_have_equal_ids, what_is_kept_of_the_last_stack_is_right, kinds_and_flags_are_sites_of_their_own,
         a_generation_forgets_addresses_but_not_sites, tables_grow, handlers_leave_while_stacks_are_new, four_threads_agree,
-        a_holder_that_a_handler_stops_is_waited_for_once,
+        a_holder_that_a_handler_stops_is_waited_for_once, a_thread_that_ends_gives_the_lock_back,
         full_disk_folds_new_stacks_and_keeps_known_ones, full_disk_refuses_further_threads,
     };
     Suite *suite = suite_create("stack");
