@@ -169,6 +169,7 @@ static void add_all(const struct question *question)
 {
     if (question->count == 0)
         return;
+    shield_raise_hard();        /* stacks of Python come here under a light one, and this lock is never given back for them */
     spin_lock(&module_lock);
     struct list *fresh = copy_list(question->count);
     if (fresh != NULL) {
@@ -178,6 +179,7 @@ static void add_all(const struct question *question)
         __atomic_store_n(&known, fresh, __ATOMIC_RELEASE);
     }
     spin_unlock(&module_lock);
+    shield_lower();
 }
 
 __attribute__((cold, noinline)) static uint32_t find_slow(uint64_t address, void *scratch)
@@ -211,6 +213,7 @@ __attribute__((cold, noinline)) void module_check_unload(void *scratch)
     if (question.unloads == __atomic_load_n(&unloads_seen, __ATOMIC_RELAXED) ||
         question.seen_count > question.seen_capacity)
         return;
+    shield_raise_hard();
     spin_lock(&module_lock);
     struct list *fresh = copy_list(0);
     if (fresh != NULL) {
@@ -228,6 +231,7 @@ __attribute__((cold, noinline)) void module_check_unload(void *scratch)
         __atomic_store_n(&unloads_seen, question.unloads, __ATOMIC_RELAXED);
     }
     spin_unlock(&module_lock);
+    shield_lower();
     HMK_SET(recording_live->module_generation, recording_live->module_generation + 1);
     stack_forget();
 }

@@ -80,12 +80,12 @@ void python_code_init(const struct python_layout *of, void *code_type)
     __builtin_memcpy(slot, &ours, sizeof ours);
 }
 
-static bool make_room(void)
+/* Under a hard shield, and in an order that a fork may meet anywhere: nobody is left with the address of what was unmapped. */
+static bool grow(void)
 {
-    if ((used + 1) * 2 <= mask)
-        return true;
     uint64_t size = table == NULL ? 1024 : (mask + 1) * 2;
-    struct known *fresh = sys_map_anonymous(size * sizeof *fresh);
+    struct known *fresh = sys_map_anonymous(size * sizeof *fresh), *old = table;
+    uint64_t old_mask = mask;
     if (fresh == NULL)
         return false;
     uint64_t kept = 0;
@@ -98,12 +98,22 @@ static bool make_room(void)
         fresh[at] = table[i];
         kept++;
     }
-    if (table != NULL)
-        sys_unmap(table, (mask + 1) * sizeof *table);
-    table = fresh;
-    mask = size - 1;
+    __atomic_store_n(&table, fresh, __ATOMIC_RELEASE);
+    __atomic_store_n(&mask, size - 1, __ATOMIC_RELEASE);
     used = kept;
+    if (old != NULL)
+        sys_unmap(old, (old_mask + 1) * sizeof *old);
     return true;
+}
+
+static bool make_room(void)
+{
+    if ((used + 1) * 2 <= mask)
+        return true;
+    shield_raise_hard();
+    bool room = grow();
+    shield_lower();
+    return room;
 }
 
 /* ---- copying what the reader needs -------------------------------------------------------------- */

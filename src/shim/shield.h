@@ -63,6 +63,8 @@ static inline void shield_raise_light(void)
 static inline void shield_lower(void)
 {
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    if (shield_self.depth == 0)     /* given up by shield_abandon; a handler that switches stacks has come back to it */
+        return;
     if (shield_self.depth-- == shield_self.blocked_at) {
         shield_self.blocked_at = 0;
         sys_restore_signals(&shield_self.signals);

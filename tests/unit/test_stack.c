@@ -4,10 +4,13 @@
 #include "fake_process.h"
 
 #include "freestanding/sys.h"
+#include "shim/module.h"
 #include "shim/recording.h"
 #include "shim/shield.h"
 #include "shim/unwind.h"
 #include <check.h>
+#include <dlfcn.h>
+#include <link.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -15,6 +18,8 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static const struct unwind_start nowhere;
 
@@ -212,6 +217,67 @@ START_TEST(handlers_leave_while_stacks_are_new)
 }
 END_TEST
 
+/* The first look-up in a new module, which lists it, is left after so many microseconds; then comes another one. */
+static int leave_modules(uint32_t microseconds)
+{
+    static _Alignas(8) unsigned char scratch[MODULE_SCRATCH];
+    struct itimerval once = {.it_value = {0, (suseconds_t)microseconds}}, never = {.it_value = {0, 0}};
+    const struct link_map *fresh = dlopen("libresolv.so.2", RTLD_NOW);
+    if (fresh == NULL)
+        return 2;
+    signal(SIGALRM, leave);
+    if (sigsetjmp(way_out, 1) == 0) {
+        may_leave = 1;
+        setitimer(ITIMER_REAL, &once, NULL);
+        shield_raise_light();
+        module_find((uintptr_t)fresh->l_ld, scratch);
+        may_leave = 0;
+        shield_lower();
+    }
+    setitimer(ITIMER_REAL, &never, NULL);
+    signal(SIGALRM, SIG_DFL);
+    recording_abandon_lock();
+    shield_abandon();
+    alarm(2);
+    shield_raise_light();
+    return module_find((uintptr_t)fresh->l_ld, scratch) == 0;
+}
+
+START_TEST(handlers_leave_while_modules_are_listed)
+{
+    for (uint32_t i = 1; i <= 300; i++) {
+        int status;
+        pid_t child = fork();
+        if (child == 0)
+            _exit(leave_modules(i));
+        ck_assert_int_eq(waitpid(child, &status, 0), child);
+        if (status != 0)
+            ck_abort_msg("after %u microseconds: status %d", i, status);
+    }
+}
+END_TEST
+
+/* The owner of a shield that was taken as abandoned may come back all the same, by a handler that switched stacks. */
+START_TEST(a_shield_that_was_abandoned_is_lowered_in_vain)
+{
+    uint64_t before, after;
+    sys_block_signals(&before);
+    sys_restore_signals(&before);
+    shield_raise_light();
+    shield_raise();
+    shield_abandon();
+    shield_lower();
+    shield_lower();
+    ck_assert_uint_eq(shield_self.depth, 0);
+    sys_block_signals(&after);
+    sys_restore_signals(&before);
+    ck_assert_uint_eq(after, before);
+    shield_raise();
+    ck_assert_uint_ne(shield_self.blocked_at, 0);
+    shield_lower();
+}
+END_TEST
+
 /* ---- threads ------------------------------------------------------------------------------------- */
 
 enum { THREADS = 4, STACKS = 20000 };
@@ -401,7 +467,8 @@ int main(void)
 {
     const TTest *const tests[] = {
         equal_stacks_have_equal_ids, what_is_kept_of_the_last_stack_is_right, kinds_and_flags_are_sites_of_their_own,
-        a_generation_forgets_addresses_but_not_sites, tables_grow, handlers_leave_while_stacks_are_new, four_threads_agree,
+        a_generation_forgets_addresses_but_not_sites, tables_grow, handlers_leave_while_stacks_are_new,
+        handlers_leave_while_modules_are_listed, a_shield_that_was_abandoned_is_lowered_in_vain, four_threads_agree,
         a_holder_that_a_handler_stops_is_waited_for_once, a_thread_that_ends_gives_the_lock_back,
         full_disk_folds_new_stacks_and_keeps_known_ones, full_disk_refuses_further_threads,
     };
