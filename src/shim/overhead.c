@@ -34,7 +34,8 @@ static void add_spent(struct thread *thread, void *sum)
 static void begin_sampling(uint64_t now_ns)
 {
     sampled_peak_begin();
-    stack_begin_sampling(interval);
+    if (!stack_begin_sampling(interval))
+        return;         /* the next note tries again */
     HMK_SET(recording_header->sample_bytes, interval);
     HMK_SET(recording_header->flags, recording_header->flags | HMK_FLAG_SAMPLED);
     HMK_SET(recording_live->sampled_from_ns, now_ns);

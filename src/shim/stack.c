@@ -631,12 +631,14 @@ void stack_forget(void)
 }
 
 /* The generation ends with exact mode, so that no stack is found under the id that it had then. */
-void stack_begin_sampling(uint64_t interval)
+bool stack_begin_sampling(uint64_t interval)
 {
-    spin_lock(&intern_lock);
+    if (!spin_lock_patiently(&intern_lock))
+        return false;
     sampling_start(interval, (uint32_t)recording_count(HMK_SITES));
     stack_forget();
     spin_unlock(&intern_lock);
+    return true;
 }
 
 void stack_abandon(struct thread *thread)

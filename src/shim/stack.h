@@ -27,7 +27,8 @@ bool stack_init(uint32_t verify);
 uint32_t stack_verify_every(void);
 uint32_t stack_site(struct thread *thread, const struct unwind_start *start, enum hmk_site_kind kind);
 uint32_t stack_site_heap(struct thread *thread, const struct unwind_start *start);     /* HMK_KIND_HEAP */
-void stack_begin_sampling(uint64_t interval);    /* exact mode ends; new sites are sampled ones */
+/* Exact mode ends; new sites are sampled ones.  False: not now, since a thread does not come to the end of making a site. */
+bool stack_begin_sampling(uint64_t interval);
 void stack_forget(void);        /* a module was unloaded */
 void stack_abandon(struct thread *thread);      /* a signal handler left the thread's event by longjmp */
 void stack_after_fork(void);    /* resets the lock; ids stay as they were */

@@ -219,7 +219,7 @@ START_TEST(switching_keeps_totals_consistent)
         exact += (double)bytes[i];
     }
     ck_assert_double_eq((double)recording_live->heap.live_bytes, exact);
-    stack_begin_sampling(20000);
+    ck_assert(stack_begin_sampling(20000));
     thread_self->random = next_random(&seed) | 1;
     ck_assert_uint_eq(sampling_first_site, recording_count(HMK_SITES));
     for (uintptr_t i = BLOCKS / 2; i < BLOCKS; i++) {
@@ -255,7 +255,7 @@ END_TEST
 START_TEST(first_event_after_the_switch_is_no_sure_hit)
 {
     fake_malloc(HEAP, 1, 1);
-    stack_begin_sampling(1000000);
+    ck_assert(stack_begin_sampling(1000000));
     uint64_t seed = 31337;
     int hits = 0;
     for (uintptr_t i = 1; i <= 1000; i++) {
