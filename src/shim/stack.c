@@ -104,7 +104,16 @@ static struct table *new_table(uint64_t entries)
  * a look into a full one has no end.  Another thread may fork between any two lines all the same: its child must never be left
  * with the address of what was unmapped. */
 
-/* Arrays that grow by doubling; the old one is given back, since only holders of the lock read it. */
+/* What a larger table has replaced.  Only holders of the lock read it, but one of them may have been taken for gone, and come
+ * back, by a handler that switches stacks: the addresses stay, and so does the head of the table. */
+static void retire(void *table, size_t bytes)
+{
+    size_t page = sys_page_bytes(), rest = bytes > page ? bytes - page : 0;
+    if (rest > 0)
+        sys_advise((unsigned char *)table + page, rest, MADV_DONTNEED);
+}
+
+/* Arrays that grow by doubling. */
 static bool grow_array_slow(uint32_t **array, uint64_t *size, uint64_t needed)
 {
     uint64_t larger = *size * 2 > needed ? *size * 2 : needed * 2, smaller = *size;
@@ -116,7 +125,7 @@ static bool grow_array_slow(uint32_t **array, uint64_t *size, uint64_t needed)
     __atomic_store_n(array, fresh, __ATOMIC_RELEASE);
     __atomic_store_n(size, larger, __ATOMIC_RELEASE);
     if (old != NULL)
-        sys_unmap(old, smaller * sizeof *old);
+        retire(old, smaller * sizeof *old);
     return true;
 }
 
@@ -242,7 +251,7 @@ static bool grow_nodes(uint64_t more)
         if (old->byte[i] != 0)
             put_node(larger, old->slot[i].id, old->slot[i].tag);
     __atomic_store_n(&nodes, larger, __ATOMIC_RELEASE);
-    sys_unmap(old, node_table_bytes(old->mask + 1));
+    retire(old, node_table_bytes(old->mask + 1));
     return true;
 }
 

@@ -20,6 +20,7 @@
 #include <sys/resource.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 static const struct unwind_start nowhere;
@@ -215,6 +216,57 @@ START_TEST(handlers_leave_while_stacks_are_new)
     ck_assert(good);
     ck_assert_uint_gt(recording_live->abandoned_events, 0);
     ck_assert_uint_eq(recording_live->lost_sites, 0);
+}
+END_TEST
+
+static ucontext_t context[3];
+static volatile int running;
+
+static void switch_stacks(int number)
+{
+    int from = running;
+    (void)number;
+    running = 3 - from;
+    if (from != 0)
+        swapcontext(&context[from], &context[running]);
+    else
+        running = 0;
+}
+
+/* In a known module, or all signals would come at the end of its search. */
+static void make_many(int which)
+{
+    uint64_t pcs[20];
+    for (uint32_t i = 0; i < 250000; i++) {
+        for (uint32_t level = 0; level < 20; level++)
+            pcs[level] = (uintptr_t)site_of + 1 + ((i * 2 + (uint32_t)which) * 2654435761u >> level & 1) * 16;
+        site_of(pcs, 20, 0, HMK_KIND_HEAP);
+    }
+    running = 0;
+    setcontext(&context[0]);
+}
+
+static void prepare(int which)
+{
+    static unsigned char memory[2][256 << 10];
+    ck_assert_int_eq(getcontext(&context[which]), 0);
+    context[which].uc_stack.ss_sp = memory[which - 1];
+    context[which].uc_stack.ss_size = sizeof memory[0];
+    makecontext(&context[which], (void (*)(void))make_many, 1, which);
+}
+
+/* Threads of the program's own making, which a timer switches: each comes back to an event that counts as abandoned. */
+START_TEST(handlers_switch_stacks_while_stacks_are_new)
+{
+    struct itimerval often = {{0, 700}, {0, 700}}, never = {{0, 0}, {0, 0}};
+    prepare(1);
+    prepare(2);
+    signal(SIGALRM, switch_stacks);
+    setitimer(ITIMER_REAL, &often, NULL);
+    running = 1;
+    swapcontext(&context[0], &context[1]);
+    setitimer(ITIMER_REAL, &never, NULL);
+    ck_assert_uint_gt(recording_count(HMK_SITES), 1000);
 }
 END_TEST
 
@@ -470,7 +522,8 @@ int main(void)
     const TTest *const tests[] = {
         equal_stacks_have_equal_ids, what_is_kept_of_the_last_stack_is_right, kinds_and_flags_are_sites_of_their_own,
         a_generation_forgets_addresses_but_not_sites, tables_grow, handlers_leave_while_stacks_are_new,
-        handlers_leave_while_modules_are_listed, a_shield_that_was_abandoned_is_lowered_in_vain, four_threads_agree,
+        handlers_switch_stacks_while_stacks_are_new, handlers_leave_while_modules_are_listed,
+        a_shield_that_was_abandoned_is_lowered_in_vain, four_threads_agree,
         a_holder_that_a_handler_stops_is_waited_for_once, a_thread_that_ends_gives_the_lock_back,
         full_disk_folds_new_stacks_and_keeps_known_ones, full_disk_refuses_further_threads,
     };
