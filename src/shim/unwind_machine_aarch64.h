@@ -80,7 +80,8 @@ static inline bool machine_signal_code(const void *code)
 }
 
 #define MACHINE_CALL_BYTES 4
-static inline bool machine_follows_call(const uint8_t *pc)
+/* A guess may lead anywhere; what is readable there is no concern of a sanitizer's. */
+static inline __attribute__((no_sanitize_address)) bool machine_follows_call(const uint8_t *pc)
 {
     uint32_t instruction;
     memcpy(&instruction, pc - 4, sizeof instruction);

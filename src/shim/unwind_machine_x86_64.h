@@ -84,7 +84,8 @@ static inline bool machine_signal_code(const void *code)
 }
 
 #define MACHINE_CALL_BYTES 7
-static inline bool machine_follows_call(const uint8_t *pc)
+/* A guess may lead anywhere; what is readable there is no concern of a sanitizer's. */
+static inline __attribute__((no_sanitize_address)) bool machine_follows_call(const uint8_t *pc)
 {
     if (pc[-5] == 0xe8)                                     /* call rel32 */
         return true;
