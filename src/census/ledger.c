@@ -252,6 +252,12 @@ static const struct extent *extent_from(const struct extents *extents, uintptr_t
     return NULL;
 }
 
+static bool holds_extent(const struct extents *extents, const struct area *area)
+{
+    const struct extent *extent = extent_from(extents, area->start);
+    return extent && extent->start < area->end;
+}
+
 static void tell_extent(struct walk *walk, const struct extent *extent, uintptr_t from, uintptr_t to)
 {
     size_t page_bytes = sys_page_bytes();
@@ -324,7 +330,8 @@ bool ledger_fill(struct ledger *ledger, struct scratch *scratch)
     for (size_t i = 0; i < ledger->areas->count; i++) {
         const struct area *area = &ledger->areas->list[i];
         counted += area->rss_bytes;
-        if (area->rss_bytes)
+        /* What was empty when the kernel listed it may hold pages of the heap by the time of the scan, which counted them. */
+        if (area->rss_bytes || holds_extent(ledger->extents, area))
             tell_area(&walk, area);
     }
     ledger->census->rss_bytes = counted;

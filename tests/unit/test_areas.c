@@ -2,6 +2,9 @@
 /* The list of areas where the address space changed while the kernel wrote it: the lines are those that smaps then has. */
 #include "census/areas.h"
 
+#include "census/allocator_pymalloc.h"
+#include "census/extents.h"
+#include "census/ledger.h"
 #include "census/scratch.h"
 
 #include <check.h>
@@ -146,11 +149,39 @@ START_TEST(more_areas_than_the_first_list_holds)
 }
 END_TEST
 
+/* The heap's columns come from the scan, which is later than the list: pages that came in between must not be missing from what
+ * the ledger compares. */
+START_TEST(a_heap_that_was_empty_when_it_was_listed_is_compared)
+{
+    static unsigned char resident[16];
+    static uint64_t mapped[4];
+    memset(resident, 1, sizeof(resident));
+    list(0, 16, 0);
+    list(16, 64, 0);
+    struct areas areas = areas_of_text();
+    struct extent extent = {
+        .start = (uintptr_t)memory, .end = (uintptr_t)memory + 16 * PAGE, .kind = EXTENT_HEAP, .arena = 1,
+        .resident = resident, .resident_pages = 16
+    };
+    struct extents extents = { .list = &extent, .count = 1, .resident_bytes = 16 * PAGE };
+    struct pymalloc pymalloc = { 0 };
+    struct hmk_census census = { 0 };
+    census.held_bytes[HMK_CAUSE_RETURNABLE] = 16 * PAGE;    /* as the scan has it */
+    struct ledger ledger = {
+        .areas = &areas, .extents = &extents, .pymalloc = &pymalloc, .mapped_by_site = mapped, .sites = 4, .census = &census
+    };
+    ck_assert(ledger_fill(&ledger, &scratch));
+    ck_assert_uint_eq(census.rss_bytes, 0);
+    ck_assert_int_eq(census.unexplained_bytes, -(int64_t)(16 * PAGE));
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
         neighbours_are_kept, an_area_that_grew_counts_once, areas_that_were_joined_count_once,
         an_area_that_was_cut_keeps_its_start, a_cut_area_has_no_more_than_it_had, more_areas_than_the_first_list_holds,
+        a_heap_that_was_empty_when_it_was_listed_is_compared,
     };
     Suite *suite = suite_create("areas");
     TCase *all = tcase_create("all");
