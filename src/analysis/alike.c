@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "analysis/alike.h"
 
+#include "analysis/joined.h"
 #include "analysis/profile.h"
 #include "base/xalloc.h"
-#include "contract/read.h"
 #include <stdlib.h>
-
-#define KIND(ref) ((ref) >> HMK_FRAME_KIND_SHIFT)
-#define NUMBER(ref) ((ref) & ((1u << HMK_FRAME_KIND_SHIFT) - 1))
 
 static uint64_t mix(uint64_t hash, uint64_t word)
 {
@@ -18,7 +15,7 @@ static uint64_t mix(uint64_t hash, uint64_t word)
 
 static uint64_t mix_frame(uint64_t hash, const struct hmk_frame *frame)
 {
-    return mix(mix(hash, frame->ref), frame->code);
+    return mix(mix(hash, (uint64_t)joined_kind(frame) << 32 | joined_number(frame)), frame->code);
 }
 
 /* By frame: the nearest that is the program's own, itself or a caller; 0: none.  A parent has the smaller number. */
@@ -29,8 +26,8 @@ static uint32_t *find_own(const struct profile *profile, const bool *own)
         return NULL;
     uint32_t *nearest = xcalloc(count, sizeof *nearest);
     for (size_t i = 1; i < count; i++) {
-        const struct hmk_frame *frame = read_frame(profile->file, i);
-        bool is_own = KIND(frame->ref) == HMK_FRAME_PYTHON && own[NUMBER(frame->ref)];
+        const struct hmk_frame *frame = joined_frame(profile->stacks, (uint32_t)i);
+        bool is_own = joined_kind(frame) == HMK_FRAME_PYTHON && own[joined_number(frame)];
         nearest[i] = is_own ? (uint32_t)i : nearest[frame->parent];
     }
     return nearest;
@@ -45,9 +42,9 @@ static uint64_t hash_stack(const struct profile *profile, const struct profile_s
     if (profile_site_meaning(site))
         return mix(mix(0, site->id), site->id);
     if (nearest_own && nearest_own[id] != 0)
-        hash = mix_frame(hash, read_frame(profile->file, nearest_own[id]));
+        hash = mix_frame(hash, joined_frame(profile->stacks, nearest_own[id]));
     for (; frames > 0 && id != 0; frames--) {
-        const struct hmk_frame *frame = read_frame(profile->file, id);
+        const struct hmk_frame *frame = joined_frame(profile->stacks, id);
         hash = mix_frame(hash, frame);
         id = frame->parent;
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "analysis/profile.h"
 
+#include "analysis/joined.h"
 #include "base/xalloc.h"
 #include "contract/publish.h"
 #include "contract/read.h"
@@ -110,11 +111,13 @@ static void list_sites(struct profile *profile)
         const struct hmk_site *site = read_site(file, i);
         uint32_t kind = site->flags & 0xff;
         profile->sites[i] = (struct profile_site){
-            .id = (uint32_t)i, .frame = site->frame, .kind = kind < PROFILE_KINDS ? kind : PROFILE_HEAP,
+            .id = (uint32_t)i, .frame = joined_leaf(profile->stacks, site->frame), .kind = kind < PROFILE_KINDS ? kind : PROFILE_HEAP,
             .cut = (site->flags & HMK_SITE_CUT) != 0, .incomplete = (site->flags & HMK_SITE_INCOMPLETE) != 0,
             .guessed = (site->flags & HMK_SITE_GUESSED) != 0, .first_ns = since_start(file, site->first_ns),
         };
     }
+    joined_done(profile->stacks);
+    profile->frame_count = joined_count(profile->stacks);
 }
 
 static void add_cell(struct profile_site *site, const struct hmk_cell *cell, const struct hmk_heap *heap, bool rising)
@@ -376,7 +379,7 @@ struct profile *profile_new(const struct read_file *file)
     struct profile *profile = xcalloc(1, sizeof *profile);
     profile->file = file;
     profile->code_count = read_count(file, HMK_CODES);
-    profile->frame_count = read_count(file, HMK_FRAMES);
+    profile->stacks = joined_new(file);
     describe_process(profile);
     list_modules(profile);
     list_sites(profile);
@@ -397,6 +400,7 @@ void profile_free(struct profile *profile)
 {
     if (!profile)
         return;
+    joined_free(profile->stacks);
     free(profile->sites);
     free(profile->modules);
     free(profile);
@@ -406,11 +410,10 @@ void profile_free(struct profile *profile)
 
 bool profile_frame(const struct profile *profile, uint32_t id, struct profile_frame *frame)
 {
-    const struct hmk_frame *record = id != 0 ? read_frame(profile->file, id) : NULL;
+    const struct hmk_frame *record = joined_frame(profile->stacks, id);
     if (!record)
         return false;
-    uint32_t kind = record->ref >> HMK_FRAME_KIND_SHIFT;
-    uint32_t number = record->ref & ((1u << HMK_FRAME_KIND_SHIFT) - 1);
+    uint32_t kind = joined_kind(record), number = joined_number(record);
     *frame = (struct profile_frame){
         .id = id, .parent = record->parent,
         .kind = kind == HMK_FRAME_SIGNAL ? PROFILE_SIGNAL : kind == HMK_FRAME_PYTHON ? PROFILE_PYTHON : PROFILE_NATIVE,

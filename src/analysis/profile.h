@@ -18,6 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct joined;
 struct read_file;
 
 enum profile_state {
@@ -157,6 +158,7 @@ struct profile {
     struct profile_module *modules;
     size_t module_count;
     size_t code_count;
+    struct joined *stacks;              /* see joined.h */
     size_t frame_count;                 /* ids of frames are below; a parent's is below that of its callee */
     uint64_t size_class[PROFILE_SIZE_CLASSES];  /* allocations by requested size */
 };

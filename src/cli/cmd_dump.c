@@ -146,9 +146,9 @@ static void dump_module(struct dump *dump, const struct hmk_module *m)
 
 static void dump_frame(const struct hmk_frame *f)
 {
-    static const char *const kinds[] = { "native", "signal", "python" };
+    static const char *const kinds[] = { "native", "signal", "python", "loop", "entry", "join" };
     uint32_t kind = f->ref >> HMK_FRAME_KIND_SHIFT;
-    printf("parent=%" PRIu32 " kind=%s ref=%" PRIu32 " code=0x%" PRIx64, f->parent, kind < 3 ? kinds[kind] : "?",
+    printf("parent=%" PRIu32 " kind=%s ref=%" PRIu32 " code=0x%" PRIx64, f->parent, kind < 6 ? kinds[kind] : "?",
            f->ref & ((1u << HMK_FRAME_KIND_SHIFT) - 1), f->code);
 }
 

@@ -38,7 +38,7 @@
 
 #define HMK_MAGIC "HEAPMARK"          /* 8 bytes, without the NUL */
 #define HMK_VERSION 1u
-#define HMK_MINOR 2u
+#define HMK_MINOR 3u
 #define HMK_BYTE_ORDER 0x01020304u
 #define HMK_LIVE_OFFSET 4096u
 #define HMK_TABLES_OFFSET 8192u
@@ -218,8 +218,15 @@ struct hmk_module {
 enum hmk_frame_kind {
     HMK_FRAME_NATIVE = 0,       /* code: return address as found on the stack; ref: module + 1, 0 = none */
     HMK_FRAME_SIGNAL = 1,       /* code: interrupted instruction, looked up exactly; ref as above */
-    HMK_FRAME_PYTHON = 2        /* code: offset of the instruction in the bytecode; ref: record of HMK_CODES */
+    HMK_FRAME_PYTHON = 2,       /* code: offset of the instruction in the bytecode; ref: record of HMK_CODES */
+    /* since minor version 3 */
+    HMK_FRAME_LOOP = 3,         /* as NATIVE, in an interpreter's loop: below a JOIN Python frames take its place */
+    HMK_FRAME_ENTRY = 4,        /* as PYTHON, the outermost frame of an activation of the loop */
+    HMK_FRAME_JOIN = 5          /* a whole stack, and no frame: code: leaf of its Python path; parent: leaf of its native path */
 };
+/* The stack of a JOIN, from the leaf: the native path, where each LOOP is replaced by the next Python frames, up to and with an ENTRY.
+ * Python frames that are left over are nearest to the root; a LOOP that none is left for stands for itself.  A JOIN is nobody's
+ * parent. */
 #define HMK_FRAME_KIND_SHIFT 28
 struct hmk_frame {
     uint64_t code;

@@ -343,6 +343,11 @@ static bool bad_record(const struct read_file *file, struct read_error *error, e
                  (unsigned long long)index, tables[id].name, what, offset);
 }
 
+static bool is_join(const struct read_file *file, uint32_t frame)
+{
+    return read_frame(file, frame)->ref >> HMK_FRAME_KIND_SHIFT == HMK_FRAME_JOIN;
+}
+
 static bool check_frames(const struct read_file *file, struct read_error *error)
 {
     uint64_t modules = read_count(file, HMK_MODULES), codes = read_count(file, HMK_CODES);
@@ -351,10 +356,14 @@ static bool check_frames(const struct read_file *file, struct read_error *error)
         uint32_t kind = frame->ref >> HMK_FRAME_KIND_SHIFT, number = frame->ref & ((1u << HMK_FRAME_KIND_SHIFT) - 1);
         if (frame->parent >= i)
             return bad_record(file, error, HMK_FRAMES, i, "is not below its parent");
-        if (kind <= HMK_FRAME_SIGNAL && number > modules)
+        if ((kind <= HMK_FRAME_SIGNAL || kind == HMK_FRAME_LOOP) && number > modules)
             return bad_record(file, error, HMK_FRAMES, i, "is in a module that does not exist");
-        if (kind == HMK_FRAME_PYTHON && number >= codes)
+        if ((kind == HMK_FRAME_PYTHON || kind == HMK_FRAME_ENTRY) && number >= codes)
             return bad_record(file, error, HMK_FRAMES, i, "is of a code object that does not exist");
+        if (kind == HMK_FRAME_JOIN && frame->code >= i)
+            return bad_record(file, error, HMK_FRAMES, i, "joins a path that does not exist");
+        if (is_join(file, frame->parent) || (kind == HMK_FRAME_JOIN && is_join(file, (uint32_t)frame->code)))
+            return bad_record(file, error, HMK_FRAMES, i, "lies on a whole stack");
     }
     return true;
 }

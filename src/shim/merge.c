@@ -5,11 +5,6 @@
 #include "shim/python_code.h"
 #include "freestanding/banned.h"
 
-static bool is_exact(const struct unwind_result *stack, uint32_t i)
-{
-    return stack->exact != NULL && (stack->exact[i / 64] >> (i % 64) & 1);
-}
-
 /* As long as the frames are those of the last stack, only their number grows. */
 static inline void put(struct merge *merge, uint64_t found, uint32_t instruction, uint32_t kind)
 {
@@ -27,7 +22,7 @@ static inline void put(struct merge *merge, uint64_t found, uint32_t instruction
 
 static inline void put_native(struct merge *merge, const struct unwind_result *native, uint32_t i)
 {
-    put(merge, native->pcs[i], 0, is_exact(native, i) ? HMK_FRAME_SIGNAL : HMK_FRAME_NATIVE);
+    put(merge, native->pcs[i], 0, unwind_is_exact(native, i) ? HMK_FRAME_SIGNAL : HMK_FRAME_NATIVE);
 }
 
 /* The frames of a group stand together, leaf first; groups come from the root, so they are taken from the end. */

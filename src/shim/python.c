@@ -121,7 +121,7 @@ __attribute__((cold)) void python_look(void)
     }
     python_code_init(layout, (void *)(uintptr_t)interpreter.code_type);
     python_active = true;
-    stack_forget();     /* what the unwinders remember of a stack was its site, and is now the number of its native part */
+    stack_begin_python();
 }
 
 unsigned python_minor(void)
@@ -137,6 +137,11 @@ uintptr_t python_type_type(void)
 bool python_is_loop(uint64_t pc)
 {
     return pc - loop_start < loop_bytes;
+}
+
+uint64_t python_loop_address(void)
+{
+    return loop_start != 0 ? loop_start + 1 : 0;
 }
 
 /* ---- the thread's state ------------------------------------------------------------------------- */
@@ -218,25 +223,38 @@ static inline uint64_t mix(uint64_t word, uint64_t with)
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
-/* A sum of what each frame comes to at its place, so that the multiplications wait for nothing but the chain of frames. */
-static uint64_t hash_from(struct cursor cursor)
+/* A sum of what each frame comes to at its place, so that the multiplications wait for nothing but the chain of frames.  Compiled for
+ * what differs between versions. */
+static inline __attribute__((always_inline)) uint64_t hash_frames(uint64_t frame, bool shims, bool entries, bool short_instruction)
 {
     const uint64_t step = UINT64_C(0x9e3779b97f4a7c15);
-    const uint32_t instruction_offset = layout->f_instruction, previous = layout->f_previous;
-    const bool shims = layout->minor >= 12, short_instruction = layout->co_code == 0;
+    const uint32_t previous = layout->f_previous, in_code = layout->f_code, in_instruction = layout->f_instruction;
+    const uint32_t entry = layout->f_entry;
     uint64_t hash = 0, place = step;
-    for (uint32_t count = 0; cursor.frame != 0 && count < PYTHON_FRAMES; cursor.frame = load(cursor.frame + previous)) {
+    for (uint32_t count = 0; frame != 0 && count < PYTHON_FRAMES; frame = load(frame + previous)) {
         place += step;
-        if (shims && is_shim(cursor.frame)) {
+        if (shims && is_shim(frame)) {
             hash += mix(1, place);
             continue;
         }
-        uint64_t code = code_of(cursor.frame), at = cursor.frame + instruction_offset;
+        uint64_t code = load(frame + in_code) & ~(uint64_t)7, at = frame + in_instruction;
         uint64_t instruction = short_instruction ? (uint64_t)*(const int32_t *)at : load(at);
+        if (entries)            /* where an activation of the loop begins */
+            instruction += (uint64_t)*(const uint8_t *)(frame + entry) << 56;
         hash += mix((code + python_code_salt(code)) * UINT64_C(0xd6e8feb86659fd93) + instruction, place);
         count++;
     }
     return hash | 1;
+}
+
+static uint64_t hash_from(struct cursor cursor)
+{
+    if (layout->minor >= 12)
+        return hash_frames(cursor.frame, true, false, false);
+    if (layout->f_entry != 0)
+        return hash_frames(cursor.frame, false, true, false);
+    return layout->co_code != 0 ? hash_frames(cursor.frame, false, false, false)
+                                : hash_frames(cursor.frame, false, false, true);
 }
 
 /* ---- the first walks ---------------------------------------------------------------------------- */

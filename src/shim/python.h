@@ -45,8 +45,14 @@ struct python_stack {
     uint64_t anchor[PYTHON_FRAMES]; /* an address on the C stack, within the frame of that group's loop */
 };
 void python_walk(struct python_stack *stack);
+static inline bool python_is_entry(const struct python_stack *stack, uint32_t i)    /* the outermost frame of its group */
+{
+    return i + 1 == stack->count || stack->frame[i + 1].group != stack->frame[i].group;
+}
 /* For interpreters without anchors: is this return address in the loop? */
 bool python_is_loop(uint64_t pc);
+/* As a return address in the loop; 0: not known. */
+uint64_t python_loop_address(void);
 
 /* The record of a code object in HMK_CODES; the first time, its names and line table are copied.  UINT32_MAX: no room.
  * Cold; takes a lock of its own. */

@@ -30,6 +30,7 @@ uint32_t stack_site_heap(struct thread *thread, const struct unwind_start *start
 /* Exact mode ends; new sites are sampled ones.  False: not now, since a thread does not come to the end of making a site. */
 bool stack_begin_sampling(uint64_t interval);
 void stack_forget(void);        /* a module was unloaded */
+void stack_begin_python(void);  /* from now on stacks have Python frames */
 void stack_abandon(struct thread *thread);      /* a signal handler left the thread's event by longjmp */
 void stack_after_fork(void);    /* resets the lock; ids stay as they were */
 

@@ -61,10 +61,8 @@ uint32_t unwind_capture(struct unwind_thread *thread, const struct unwind_start 
     return result->memo;
 }
 
-bool unwind_capture_places(struct unwind_thread *thread, const struct unwind_start *start, struct unwind_result *result,
-                           uint64_t *sps)
+bool unwind_places(const struct unwind_thread *thread, const struct unwind_result *result, uint64_t *sps)
 {
-    unwind_capture(thread, start, result);
     return thread->reuse != NULL && unwind_reuse_places(thread->reuse, result, sps);
 }
 

@@ -65,6 +65,11 @@ struct unwind_result {
 
 #define UNWIND_DEPTH_LIMIT 512u
 
+static inline bool unwind_is_exact(const struct unwind_result *result, uint32_t i)
+{
+    return result->exact != 0 && (result->exact[i / 64] >> (i % 64) & 1);
+}
+
 /* Opens libheapmark-unwind.so from `directory`, the one libheapmark.so was loaded from.  From the constructor
  * only, and before unwind_init: it calls the loader.  False: no libunwind; the fast sibling then works without its
  * fallback. */
@@ -78,11 +83,9 @@ struct unwind_thread *unwind_thread_new(void);                  /* NULL: no memo
 void unwind_thread_reset(struct unwind_thread *thread);         /* the slot got another owner */
 /* Returns the result's memo too. */
 uint32_t unwind_capture(struct unwind_thread *thread, const struct unwind_start *start, struct unwind_result *result);
-/* For a thread state of which no stack is ever remembered, so that memo is always 0: the stack with the sp of each frame, as of
- * unwind_start.  What frame i keeps on the stack lies from sps[i] to below sps[i - 1].  sps has room for
- * UNWIND_DEPTH_LIMIT.  False: only the pcs are known. */
-bool unwind_capture_places(struct unwind_thread *thread, const struct unwind_start *start, struct unwind_result *result,
-                           uint64_t *sps);
+/* Of the last captured stack, whose result had memo 0: the sp of each frame, as of unwind_start.  What frame i keeps on the stack lies
+ * from sps[i] to below sps[i - 1].  sps has room for UNWIND_DEPTH_LIMIT.  False: they are not known. */
+bool unwind_places(const struct unwind_thread *thread, const struct unwind_result *result, uint64_t *sps);
 /* Of the last captured stack, whose result had memo 0; memo != 0. */
 void unwind_remember(struct unwind_thread *thread, uint32_t memo);
 

@@ -134,11 +134,11 @@ uint32_t unwind_capture(struct unwind_thread *thread, const struct unwind_start 
     return 0;
 }
 
-bool unwind_capture_places(struct unwind_thread *thread, const struct unwind_start *start, struct unwind_result *result,
-                           uint64_t *sps)
+bool unwind_places(const struct unwind_thread *thread, const struct unwind_result *result, uint64_t *sps)
 {
+    (void)thread;
+    (void)result;
     (void)sps;
-    unwind_capture(thread, start, result);
     return false;
 }
 

@@ -183,7 +183,22 @@ static const char *stacks_broken(const struct rules_file *file)
         const struct hmk_frame *frame = rules_record(file, HMK_FRAMES, i);
         if (frame->parent >= i)
             return broken("table %u: frame %llu is not below its parent", HMK_FRAMES, i);
-        bool python = frame->ref >> HMK_FRAME_KIND_SHIFT == HMK_FRAME_PYTHON;
+        uint32_t kind = frame->ref >> HMK_FRAME_KIND_SHIFT;
+        if (kind > HMK_FRAME_JOIN)
+            return broken("table %u: frame %llu is of no kind", HMK_FRAMES, i);
+        const struct hmk_frame *below = rules_record(file, HMK_FRAMES, frame->parent);
+        if (below->ref >> HMK_FRAME_KIND_SHIFT == HMK_FRAME_JOIN)
+            return broken("table %u: frame %llu lies on a join", HMK_FRAMES, i);
+        if (kind == HMK_FRAME_JOIN) {
+            if (frame->code == 0 || frame->code >= i || frame->parent == 0)
+                return broken("table %u: frame %llu joins nothing", HMK_FRAMES, i);
+            const struct hmk_frame *leaf = rules_record(file, HMK_FRAMES, frame->code);
+            uint32_t leaf_kind = leaf->ref >> HMK_FRAME_KIND_SHIFT;
+            if (leaf_kind != HMK_FRAME_PYTHON && leaf_kind != HMK_FRAME_ENTRY)
+                return broken("table %u: frame %llu joins no Python path", HMK_FRAMES, i);
+            continue;
+        }
+        bool python = kind == HMK_FRAME_PYTHON || kind == HMK_FRAME_ENTRY;
         if (!python && (frame->ref & 0x0fffffff) > rules_count(file, HMK_MODULES))
             return broken("table %u: frame %llu has no such module", HMK_FRAMES, i);
         if (python && (frame->ref & 0x0fffffff) >= rules_count(file, HMK_CODES))

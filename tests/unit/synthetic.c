@@ -475,11 +475,43 @@ void synthetic_many(struct synthetic *s, uint32_t sites)
     s->live.self_bytes = MIB(10);
 }
 
+static uint32_t python_frame(struct synthetic *s, enum hmk_frame_kind kind, uint32_t parent, uint32_t code, uint64_t offset)
+{
+    return synthetic_frame(s, parent, (uint32_t)kind << HMK_FRAME_KIND_SHIFT | code, offset);
+}
+
+void synthetic_python(struct synthetic *s)
+{
+    synthetic_start(s);
+    uint32_t python = synthetic_module(s, "/usr/bin/python3", 0x555500000000);
+    static const char *const names[] = { "<module>", "load", "rows.<locals>.<lambda>" };
+    for (unsigned i = 0; i < 3; i++)
+        synthetic_add(s, HMK_CODES, &(struct hmk_code){ .file = synthetic_string(s, "/home/user/load.py"),
+                                                        .name = synthetic_string(s, names[i]), .first_line = 1 + i * 10,
+                                                        .version = 0x30b });
+    uint32_t start = synthetic_frame(s, 0, python, 0x555500001100);
+    uint32_t loop = python_frame(s, HMK_FRAME_LOOP, start, python, 0x555500005501);
+    uint32_t map = synthetic_frame(s, loop, python, 0x555500002200);
+    uint32_t inner = python_frame(s, HMK_FRAME_LOOP, map, python, 0x555500005501);
+    uint32_t one = synthetic_frame(s, loop, python, 0x555500003300), two = synthetic_frame(s, inner, python, 0x555500003300);
+    uint32_t module = python_frame(s, HMK_FRAME_ENTRY, 0, 0, 4), load = python_frame(s, HMK_FRAME_PYTHON, module, 1, 8);
+    uint32_t lambda = python_frame(s, HMK_FRAME_ENTRY, load, 2, 2);
+    uint32_t outer = synthetic_site(s, python_frame(s, HMK_FRAME_JOIN, one, 0, load), HMK_KIND_HEAP);
+    uint32_t deep = synthetic_site(s, python_frame(s, HMK_FRAME_JOIN, two, 0, lambda), HMK_KIND_HEAP);
+    s->live.heap = (struct hmk_heap){ .live_bytes = (int64_t)MIB(40), .live_blocks = 2, .peak_bytes = (int64_t)MIB(40),
+                                      .peak_blocks = 2, .peak_ns = START_NS + 3 * SECOND, .rising = 1 };
+    count(s, outer, 1, MIB(10), 0, 0, 1, (int64_t)MIB(10));
+    count(s, deep, 1, MIB(30), 0, 0, 1, (int64_t)MIB(30));
+    s->live.rss_last_bytes = s->live.rss_peak_bytes = MIB(50);
+    s->live.rss_peak_ns = START_NS + 3 * SECOND;
+}
+
 const struct synthetic_kind synthetic_kinds[] = {
     { "start", synthetic_start },
     { "pinned", synthetic_pinned },
     { "leak", synthetic_leak },
     { "threads", synthetic_threads },
     { "sampled", synthetic_sampled },
+    { "python", synthetic_python },
     { NULL, NULL },
 };

@@ -58,6 +58,9 @@ void synthetic_threads(struct synthetic *s);
 /* Sampled at 512 KiB: the peak of two halves below the largest estimate, a site of small blocks and one of a single large one. */
 void synthetic_sampled(struct synthetic *s);
 
+/* Two stacks of an interpreter, each a pair of a native and a Python path. */
+void synthetic_python(struct synthetic *s);
+
 /* That many sites, deep stacks that share their root sides; of a hundred one is a mapping and one moves the break. */
 void synthetic_many(struct synthetic *s, uint32_t sites);
 

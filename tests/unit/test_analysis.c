@@ -640,6 +640,108 @@ START_TEST(stacks_agree_by_their_leaf_side_and_first_own_line)
 }
 END_TEST
 
+/* ---- stacks of two paths --------------------------------------------------------------------------- */
+
+static uint32_t node(struct synthetic *s, enum hmk_frame_kind kind, uint32_t parent, uint32_t number, uint64_t code)
+{
+    return synthetic_frame(s, parent, (uint32_t)kind << HMK_FRAME_KIND_SHIFT | number, code);
+}
+
+/* The stack from the leaf as a text: native frames by the letter of their code, Python frames by its digit. */
+static const char *stack_text(uint32_t site)
+{
+    static char text[64];
+    struct profile_frame frame;
+    size_t length = 0;
+    for (uint32_t id = profile->sites[site].frame; profile_frame(profile, id, &frame); id = frame.parent) {
+        ck_assert_uint_lt(frame.parent, id);
+        ck_assert_int_eq(frame.kind == PROFILE_PYTHON, frame.address < 'a');
+        text[length++] = (char)frame.address;
+    }
+    text[length] = 0;
+    return text;
+}
+
+START_TEST(native_and_python_paths_are_put_together)
+{
+    struct synthetic s;
+    synthetic_start(&s);
+    uint32_t module = synthetic_module(&s, "/bin/x", 0), n[8], p[6];
+    synthetic_add(&s, HMK_CODES, &(struct hmk_code){ .version = 0x30b });
+    n[0] = node(&s, HMK_FRAME_NATIVE, 0, module, 'a');
+    n[1] = node(&s, HMK_FRAME_LOOP, n[0], module, 'l');
+    n[2] = node(&s, HMK_FRAME_NATIVE, n[1], module, 'b');
+    n[3] = node(&s, HMK_FRAME_LOOP, n[2], module, 'l');
+    n[4] = node(&s, HMK_FRAME_LOOP, n[3], module, 'l');
+    n[5] = node(&s, HMK_FRAME_SIGNAL, n[4], module, 'c');
+    p[0] = node(&s, HMK_FRAME_ENTRY, 0, 0, '0');
+    p[1] = node(&s, HMK_FRAME_PYTHON, p[0], 0, '1');
+    p[2] = node(&s, HMK_FRAME_ENTRY, p[1], 0, '2');
+    p[3] = node(&s, HMK_FRAME_PYTHON, p[2], 0, '3');
+    p[4] = node(&s, HMK_FRAME_ENTRY, p[3], 0, '4');
+    static const struct {
+        uint32_t native, python;
+        const char *stack;
+    } cases[] = {
+        { 5, 4, "c432b10a" }, { 3, 3, "32b10a" }, { 1, 1, "10a" }, { 1, 0, "0a" },
+        { 2, 3, "b32a10" },                     /* more groups than loops: the rest is at the root */
+        { 5, 1, "c10lbla" }, { 5, 3, "c3210bla" },     /* fewer */
+        { 0, 3, "a3210" },
+    };
+    /* As a writer would put them: pairs after their paths, and nobody below them. */
+    uint32_t site[8], plain = synthetic_site(&s, n[5], HMK_KIND_HEAP), python = synthetic_site(&s, p[3], HMK_KIND_HEAP);
+    for (unsigned i = 0; i < 8; i++)
+        site[i] = synthetic_site(&s, node(&s, HMK_FRAME_JOIN, n[cases[i].native], 0, p[cases[i].python]), HMK_KIND_HEAP);
+    analyse(&s);
+    for (unsigned i = 0; i < 8; i++)
+        ck_assert_str_eq(stack_text(site[i]), cases[i].stack);
+    ck_assert_str_eq(stack_text(plain), "cllbla");
+    ck_assert_str_eq(stack_text(python), "3210");
+    /* What two stacks share is there once. */
+    struct profile_frame a, b;
+    ck_assert(profile_frame(profile, profile->sites[site[2]].frame, &a));
+    ck_assert_uint_eq(a.parent, profile->sites[site[3]].frame);
+    ck_assert(profile_frame(profile, profile->sites[site[3]].frame, &b));
+    ck_assert_uint_eq(b.parent, n[0]);
+    forget();
+}
+END_TEST
+
+/* Deep paths in many pairs: each node of the whole is made once, and a stack that no writer makes costs nothing. */
+START_TEST(many_pairs_of_deep_paths)
+{
+    enum { DEPTH = 900, PAIRS = 20000 };
+    struct synthetic s;
+    synthetic_start(&s);
+    uint32_t module = synthetic_module(&s, "/bin/x", 0), native[DEPTH], python[DEPTH], below = 0;
+    synthetic_add(&s, HMK_CODES, &(struct hmk_code){ .version = 0x30b });
+    for (uint32_t i = 0; i < DEPTH; i++)
+        native[i] = below = node(&s, i % 3 == 1 ? HMK_FRAME_LOOP : HMK_FRAME_NATIVE, below, module, 'a' + i);
+    below = 0;
+    for (uint32_t i = 0; i < DEPTH; i++)
+        python[i] = below = node(&s, i % 2 == 0 ? HMK_FRAME_ENTRY : HMK_FRAME_PYTHON, below, 0, i);
+    uint32_t deep = below;
+    for (uint32_t i = 0; i < 10000; i++)
+        deep = node(&s, HMK_FRAME_ENTRY, deep, 0, i);
+    for (uint32_t i = 0; i < PAIRS; i++)
+        synthetic_site(&s, node(&s, HMK_FRAME_JOIN, native[i * 7919 % DEPTH], 0, python[i * 104729 % DEPTH]), HMK_KIND_HEAP);
+    uint32_t last = synthetic_site(&s, node(&s, HMK_FRAME_JOIN, native[DEPTH - 1], 0, deep), HMK_KIND_HEAP);
+    analyse(&s);
+    ck_assert_uint_lt(profile->frame_count, 2 * DEPTH + 10000 + PAIRS + DEPTH * DEPTH);
+    for (uint32_t i = 0; i < PAIRS; i += 997) {
+        uint32_t left = i * 7919 % DEPTH + 1 + i * 104729 % DEPTH + 1, loops = (i * 7919 % DEPTH + 2) / 3;
+        uint32_t groups = i * 104729 % DEPTH / 2 + 1, depth = 0;
+        struct profile_frame frame;
+        for (uint32_t id = profile->sites[HMK_SITE_FIRST + i].frame; profile_frame(profile, id, &frame); id = frame.parent)
+            depth++;
+        ck_assert_uint_eq(depth, left - (loops < groups ? loops : groups));
+    }
+    struct profile_frame frame;
+    ck_assert(profile_frame(profile, profile->sites[last].frame, &frame));
+    forget();
+}
+END_TEST
+
 /* ---- size --------------------------------------------------------------------------------------- */
 
 START_TEST(a_hundred_thousand_sites)
@@ -708,6 +810,8 @@ int main(void)
     tcase_add_test(tests, a_census_is_current_while_rss_is_near_it);
     tcase_add_test(tests, growth_to_the_end_is_a_leak_or_a_cache);
     tcase_add_test(tests, stacks_agree_by_their_leaf_side_and_first_own_line);
+    tcase_add_test(tests, native_and_python_paths_are_put_together);
+    tcase_add_test(tests, many_pairs_of_deep_paths);
     tcase_add_test(tests, a_hundred_thousand_sites);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);

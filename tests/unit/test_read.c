@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "contract/publish.h"
 #include "contract/read.h"
 
 #include "synthetic.h"
@@ -30,6 +31,14 @@ static void *first_record(enum hmk_table_id id, uint64_t index)
 {
     ck_assert_uint_lt(index, directory(id)->first_records);
     return bytes + directory(id)->chunk_offset[0] + index * directory(id)->record_bytes;
+}
+
+static struct hmk_frame *last_frame(void)
+{
+    const struct hmk_table *frames = directory(HMK_FRAMES);
+    uint64_t last = frames->count - 1;
+    unsigned chunk = hmk_chunk_of(last, frames->first_records);
+    return (struct hmk_frame *)(void *)(bytes + frames->chunk_offset[chunk]) + (last - hmk_chunk_first(chunk, frames->first_records));
 }
 
 /* What stands in memory must be refused with this fault, in one line that names the file. */
@@ -276,6 +285,28 @@ START_TEST(references_out_of_range_are_refused)
     ((struct hmk_frame *)first_record(HMK_FRAMES, 2))->ref = HMK_FRAME_PYTHON << HMK_FRAME_KIND_SHIFT;
     refused(READ_DAMAGED);
     ck_assert_ptr_nonnull(strstr(error.sentence, "code object"));
+
+    make(synthetic_pinned);
+    ((struct hmk_frame *)first_record(HMK_FRAMES, 2))->ref = HMK_FRAME_ENTRY << HMK_FRAME_KIND_SHIFT;
+    refused(READ_DAMAGED);
+
+    make(synthetic_pinned);
+    ((struct hmk_frame *)first_record(HMK_FRAMES, 2))->ref = HMK_FRAME_LOOP << HMK_FRAME_KIND_SHIFT | 3;
+    refused(READ_DAMAGED);
+
+    make(synthetic_python);
+    last_frame()->code = directory(HMK_FRAMES)->count - 1;
+    refused(READ_DAMAGED);
+    ck_assert_ptr_nonnull(strstr(error.sentence, "joins a path that does not exist"));
+
+    /* A whole stack is no part of one. */
+    make(synthetic_python);
+    last_frame()->code = directory(HMK_FRAMES)->count - 2;
+    refused(READ_DAMAGED);
+    make(synthetic_python);
+    last_frame()->parent = (uint32_t)directory(HMK_FRAMES)->count - 2;
+    refused(READ_DAMAGED);
+    ck_assert_ptr_nonnull(strstr(error.sentence, "lies on a whole stack"));
 
     make(synthetic_pinned);
     ((struct hmk_site *)first_record(HMK_SITES, 2))->frame = 99;
