@@ -367,6 +367,37 @@ void python_walk(struct python_stack *stack)
     stack->cut = cursor.frame != 0;
 }
 
+bool python_is_anchored(void)
+{
+    return layout->minor >= 10;
+}
+
+uint32_t python_anchors(uint64_t *anchor)
+{
+    uint64_t state = given_up ? 0 : thread_state();
+    if (state == 0)
+        return 0;
+    struct cursor cursor = leaf_of(state);
+    uint32_t count = 0, frames = 0;
+    bool fresh = false;
+    for (; cursor.frame != 0 && frames < PYTHON_FRAMES; cursor.frame = load(cursor.frame + layout->f_previous)) {
+        if (is_shim(cursor.frame)) {
+            if (fresh && count < PYTHON_FRAMES)
+                anchor[count++] = cursor.frame;
+            fresh = false;
+            continue;
+        }
+        frames++;
+        fresh = true;
+        if (layout->minor <= 11 && (layout->f_entry == 0 || *(const uint8_t *)(cursor.frame + layout->f_entry))) {
+            anchor[count++] = cursor.cframe;
+            cursor.cframe = cursor.cframe != 0 ? load(cursor.cframe + layout->cframe_previous) : 0;
+            fresh = false;
+        }
+    }
+    return fresh || cursor.frame != 0 ? UINT32_MAX : count;
+}
+
 void python_abandon(void)
 {
     python_code_abandon();

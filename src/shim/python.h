@@ -45,6 +45,9 @@ struct python_stack {
     uint64_t anchor[PYTHON_FRAMES]; /* an address on the C stack, within the frame of that group's loop */
 };
 void python_walk(struct python_stack *stack);
+/* Only the anchors, PYTHON_FRAMES at most: how many groups; UINT32_MAX: the stack is cut, or its last group has no anchor. */
+uint32_t python_anchors(uint64_t *anchor);
+bool python_is_anchored(void);
 static inline bool python_is_entry(const struct python_stack *stack, uint32_t i)    /* the outermost frame of its group */
 {
     return i + 1 == stack->count || stack->frame[i + 1].group != stack->frame[i].group;

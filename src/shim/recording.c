@@ -155,7 +155,7 @@ static void reset_table(enum hmk_table_id id, bool full)
 {
     struct recording_table *table = &recording_tables[id];
     memset(table->chunk, 0, sizeof(table->chunk));
-    table->count = 0;
+    table->count = table->reserved = 0;
     table->full = full;
 }
 
@@ -184,6 +184,7 @@ struct recording_head *recording_lay_out(void)
     offset = head_bytes;
     for (size_t i = 0; i < sizeof(first_tables); i++) {
         recording_tables[first_tables[i]].chunk[0] = base + offset;
+        recording_tables[first_tables[i]].reserved = recording_tables[first_tables[i]].first_records;
         head->tables[first_tables[i]].chunk_offset[0] = offset;
         offset += recording_chunk_bytes(first_tables[i], 0);
     }
@@ -218,6 +219,7 @@ static bool grow(enum hmk_table_id id, unsigned chunk)
     unsigned char *address = recording_file_extend(recording_chunk_bytes(id, chunk), &offset, &refusal);
     if (address) {
         HMK_PUBLISH(table->chunk[chunk], address);
+        table->reserved = hmk_chunk_first(chunk + 1, table->first_records);
         HMK_PUBLISH(head->tables[id].chunk_offset[chunk], offset);
         HMK_SET(head->live.file_bytes, offset + recording_chunk_bytes(id, chunk));
     } else {
@@ -242,9 +244,9 @@ bool recording_reserve(enum hmk_table_id id, uint64_t count)
     struct recording_table *table = &recording_tables[id];
     if (count > table->limit)
         return false;
-    /* Chunks are made in order. */
-    if (count > 0 && table->chunk[hmk_chunk_of(count - 1, table->first_records)])
+    if (__builtin_expect(count <= table->reserved, 1))
         return true;
+    /* Chunks are made in order. */
     for (unsigned chunk = 0; hmk_chunk_first(chunk, table->first_records) < count; chunk++)
         if (!table->chunk[chunk] && !grow(id, chunk))
             return false;
@@ -269,6 +271,8 @@ static uint64_t place(enum hmk_table_id id, uint64_t count)
 {
     const struct recording_table *table = &recording_tables[id];
     uint64_t index = table->count;
+    if (__builtin_expect(count == 1 && index < table->reserved && index < table->limit, 1))
+        return index;
     if (count > table->limit)
         return RECORDING_NONE;
     for (;;) {
@@ -333,6 +337,26 @@ uint64_t recording_append_pair(enum hmk_table_id id, const void *record, enum hm
         memcpy(recording_at(id, index), record, recording_tables[id].record_bytes);
         recording_publish(twin, index + 1);
         recording_publish(id, index + 1);
+    } else {
+        index = RECORDING_NONE;
+    }
+    lock_release();
+    return index;
+}
+
+uint64_t recording_append_site(const struct hmk_frame *leaf, struct hmk_site *site)
+{
+    if (!lock_take())
+        return RECORDING_NONE;
+    uint64_t frame = place(HMK_FRAMES, 1), index = place(HMK_SITES, 1);
+    if (frame < UINT32_MAX && index != RECORDING_NONE && recording_reserve(HMK_SITE_PEAKS, index + 1)) {
+        site->frame = (uint32_t)frame;
+        memcpy(recording_at(HMK_FRAMES, frame), leaf, sizeof *leaf);
+        memset(recording_at(HMK_SITE_PEAKS, index), 0, sizeof(struct hmk_site_peak));
+        memcpy(recording_at(HMK_SITES, index), site, sizeof *site);
+        recording_publish(HMK_FRAMES, frame + 1);
+        recording_publish(HMK_SITE_PEAKS, index + 1);
+        recording_publish(HMK_SITES, index + 1);
     } else {
         index = RECORDING_NONE;
     }

@@ -26,6 +26,7 @@ struct recording_table {
     uint32_t record_bytes;
     uint32_t first_records;
     uint64_t count;                             /* as published, but in memory that a fork freezes */
+    uint64_t reserved;                          /* records for which there are chunks */
     uint64_t limit;                             /* ids that the format allows */
     bool full;                                  /* growth was refused; not tried again */
 };
@@ -69,6 +70,8 @@ uint64_t recording_append_many(enum hmk_table_id id, const void *records, uint64
 /* Appends two parallel records at the same index (HMK_SITES with HMK_SITE_PEAKS, HMK_CELL_INDEX with HMK_CELLS, HMK_THREADS with
  * HMK_HISTOGRAMS).  The first table is published last. */
 uint64_t recording_append_pair(enum hmk_table_id id, const void *record, enum hmk_table_id twin, const void *twin_record);
+/* As recording_append for `leaf`, a frame, and recording_append_pair for `site` whose frame it then is: one lock, all or nothing shown. */
+uint64_t recording_append_site(const struct hmk_frame *leaf, struct hmk_site *site);
 /* Appends `count` zeroed records that lie together in one chunk; the index of the first (census rows, pins). */
 uint64_t recording_append_zeroed(enum hmk_table_id id, uint64_t count);
 #define RECORDING_STRING_LONGEST 8191u   /* bytes; fits into the first chunk of HMK_STRINGS with its NUL */

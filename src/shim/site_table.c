@@ -324,10 +324,14 @@ uint32_t site_table_joined(uint32_t leaf, uint32_t python_leaf, uint32_t flags)
     struct hmk_frame join = {
         .code = python_leaf, .parent = leaf, .ref = (uint32_t)HMK_FRAME_JOIN << HMK_FRAME_KIND_SHIFT
     };
+    struct hmk_site record = {.flags = flags_now(flags), .first_ns = recording_live->last_ns};
     if (recording_count(HMK_SITES) >= HMK_SITE_LIMIT)
         return HMK_SITE_LOST;
-    uint64_t node = recording_append(HMK_FRAMES, &join);
-    return node < UINT32_MAX ? add_site((uint32_t)node, flags_now(flags)) : HMK_SITE_LOST;
+    uint64_t site = recording_append_site(&join, &record);
+    if (site == RECORDING_NONE)
+        return HMK_SITE_LOST;
+    count_flags(flags);
+    return (uint32_t)site;
 }
 
 /* ---- activations of an interpreter's loop -------------------------------------------------------- */

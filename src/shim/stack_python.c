@@ -42,6 +42,8 @@ struct recent {                 /* site 0: none */
 struct python_side {
     struct merge merge;
     struct recent recent[RECENTS];
+    uint64_t python;            /* the last one that was looked up, and its leaf; 0: none */
+    uint32_t python_leaf;
     uint64_t loops[UNWIND_DEPTH_LIMIT / 64];    /* the frames of the loop on the path whose nodes thread->node has */
     uint64_t fresh_loops[UNWIND_DEPTH_LIMIT / 64];
     /* the last Python path, root first, and its nodes */
@@ -68,38 +70,38 @@ static inline uint64_t key(uint64_t hash)
 
 /* ---- native paths --------------------------------------------------------------------------------- */
 
+static inline void mark(struct python_side *side, uint32_t i)
+{
+    side->fresh_loops[i / 64] |= UINT64_C(1) << (i % 64);
+}
+
 /* Marks the frames in which the anchors of the Python groups lie; how many, or SITE_TABLE_UNTOLD when that is not clear. */
 static uint32_t mark_by_anchors(struct python_side *side, const struct unwind_result *stack)
 {
-    struct python_stack *python = &side->merge.python;
-    const uint64_t *anchor = python->anchor;
-    uint32_t groups = python->group_count, left = groups;
-    if (python->cut || (python->count > 0 && python->frame[python->count - 1].group >= groups))
+    const uint64_t *anchor = side->merge.python.anchor, *sps = side->merge.sps;
+    uint32_t groups = python_anchors(side->merge.python.anchor), i = 0;
+    if (groups == UINT32_MAX)
         return SITE_TABLE_UNTOLD;
-    for (uint32_t i = 0; i < stack->depth && left > 0; i++) {
-        uint32_t here = left;
-        while (left > 0 && anchor[left - 1] >= side->merge.sps[i])
-            left--;
-        here -= left;
-        if (here > 1 || (here == 1 && i == 0 && stack->flags & UNWIND_CUT))
+    for (uint32_t left = groups; left > 0; left--, i++) {
+        while (i < stack->depth && sps[i] > anchor[left - 1])
+            i++;
+        bool beyond = i == stack->depth || (i == 0 && stack->flags & UNWIND_CUT);
+        if (beyond || (left > 1 && anchor[left - 2] >= sps[i]))
             return SITE_TABLE_UNTOLD;
-        if (here == 1)
-            side->fresh_loops[i / 64] |= UINT64_C(1) << (i % 64);
+        mark(side, i);
     }
-    return left == 0 ? groups : SITE_TABLE_UNTOLD;
+    return groups;
 }
 
 static uint32_t mark_loops(struct python_side *side, struct unwind_thread *unwind, const struct unwind_result *stack)
 {
-    struct python_stack *python = &side->merge.python;
     uint32_t groups = SITE_TABLE_UNTOLD;
     __builtin_memset(side->fresh_loops, 0, sizeof side->fresh_loops);
-    python_walk(python);
-    if (!python->anchored) {
+    if (!python_is_anchored()) {
         groups = 0;
         for (uint32_t i = 0; i < stack->depth; i++)
             if (python_is_loop(stack->pcs[i] - 1)) {
-                side->fresh_loops[i / 64] |= UINT64_C(1) << (i % 64);
+                mark(side, i);
                 groups++;
             }
     } else if (unwind_places(unwind, stack, side->merge.sps)) {
@@ -108,6 +110,18 @@ static uint32_t mark_loops(struct python_side *side, struct unwind_thread *unwin
     if (groups == SITE_TABLE_UNTOLD)
         __builtin_memset(side->fresh_loops, 0, sizeof side->fresh_loops);
     return groups;
+}
+
+/* The first frame whose mark is another than on the path before; at most `most`. */
+static uint32_t same_marks(const struct python_side *side, uint32_t most)
+{
+    for (uint32_t word = 0; word * 64 < most; word++) {
+        uint64_t differ = side->loops[word] ^ side->fresh_loops[word];
+        uint32_t i = word * 64 + (differ != 0 ? (uint32_t)__builtin_ctzll(differ) : 64);
+        if (differ != 0 && i < most)
+            return i;
+    }
+    return most;
 }
 
 static void fill_native(struct thread *thread, const struct python_side *side, const struct unwind_result *stack,
@@ -132,12 +146,11 @@ __attribute__((cold, noinline)) static uint32_t add_half(struct thread *thread, 
     uint32_t first = known ? stack->depth : 0;
     while (first > 0 && node[first] == 0)
         first--;
-    for (uint32_t i = 0; i < first; i++)
-        if (bit(side->loops, i) != bit(side->fresh_loops, i))
-            first = i;
-    __builtin_memset(node + first + 1, 0, (stack->depth - first) * sizeof *node);
-    if (known)
+    if (known) {
+        first = same_marks(side, first);
+        __builtin_memset(node + first + 1, 0, (stack->depth - first) * sizeof *node);
         __builtin_memcpy(side->loops, side->fresh_loops, sizeof side->loops);
+    }
     struct hmk_frame *path = thread->scratch;
     fill_native(thread, side, stack, first, path);
     uint32_t half = 0;
@@ -229,6 +242,21 @@ __attribute__((cold, noinline)) static uint32_t add_python(struct thread *thread
     return leaf;
 }
 
+/* One path of Python calls many native ones. */
+static inline uint32_t find_python(struct thread *thread, uint64_t python_stack)
+{
+    struct python_side *side = side_of(thread);
+    if (side->python == python_stack)
+        return side->python_leaf;
+    uint64_t hash = key(site_table_mix(python_stack, PYTHON_DOMAIN));
+    uint32_t leaf = site_table_find(hash);
+    if (leaf == 0)
+        leaf = add_python(thread, hash);
+    side->python = leaf != 0 ? python_stack : 0;
+    side->python_leaf = leaf;
+    return leaf;
+}
+
 /* ---- frames merged one by one ----------------------------------------------------------------------- */
 
 /* The leaf's node; 0: no room.  Lock held. */
@@ -307,10 +335,7 @@ static uint32_t site_of_pair(struct thread *thread, const struct unwind_start *s
 {
     uint32_t python = 0;
     if (python_stack != 0) {
-        uint64_t hash = key(site_table_mix(python_stack, PYTHON_DOMAIN));
-        python = site_table_find(hash);
-        if (python == 0)
-            python = add_python(thread, hash);
+        python = find_python(thread, python_stack);
         if (python == 0)
             return stack_lose_site();
     }
@@ -356,6 +381,7 @@ void stack_python_forget(struct thread *thread)
     if (!python_active)
         return;
     __builtin_memset(side->recent, 0, sizeof side->recent);
+    side->python = 0;
     side->merge.last_count = 0;
     side->last_count = 0;
 }

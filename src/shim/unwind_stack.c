@@ -37,12 +37,12 @@ void unwind_stack_enter(struct unwind_stacks *stacks, uint64_t sp)
 bool unwind_stack_extend(struct unwind_stacks *stacks, uint64_t address)
 {
     struct unwind_stack *stack = &stacks->known[stacks->current];
-    uint64_t page = sys_page_bytes();
 
     if (address % 8 != 0 || address < stack->low || address - stack->low > STRETCH_BYTES)
         return false;
     if (unwind_stack_holds(stack, address))
         return true;
+    uint64_t page = sys_page_bytes();
     uint64_t high = (address & ~(page - 1)) + page;
     if (!probe(stack->high, high))
         return false;
