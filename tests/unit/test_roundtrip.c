@@ -129,6 +129,37 @@ static void compare(const struct read_file *file, enum hmk_table_id id, uint64_t
     ck_assert_ptr_null(read_record(file, id, count));
 }
 
+/* A frame and a site of it at once, over the ends of chunks and among other frames. */
+START_TEST(sites_come_with_their_leaf)
+{
+    enum { SITES = 7000 };
+    uint64_t frames = recording_count(HMK_FRAMES), frame[SITES];
+    for (uint32_t i = 0; i < SITES; i++) {
+        struct hmk_frame leaf = {.code = i, .parent = (uint32_t)frames - 1, .ref = (uint32_t)HMK_FRAME_NATIVE << HMK_FRAME_KIND_SHIFT};
+        struct hmk_site site = {.flags = HMK_KIND_MAPPING, .first_ns = i};
+        if (i % 3 == 0)
+            ck_assert_uint_eq(recording_append(HMK_FRAMES, &leaf), frames++);
+        frame[i] = frames++;
+        ck_assert_uint_eq(recording_append_site(&leaf, &site), HMK_SITE_FIRST + i);
+        ck_assert_uint_eq(site.frame, frame[i]);
+    }
+    struct read_file *file = read_back();
+    ck_assert_uint_eq(read_count(file, HMK_FRAMES), frames);
+    ck_assert_uint_eq(read_count(file, HMK_SITES), HMK_SITE_FIRST + SITES);
+    ck_assert_uint_eq(read_count(file, HMK_SITE_PEAKS), HMK_SITE_FIRST + SITES);
+    static const struct hmk_site_peak none;
+    for (uint32_t i = 0; i < SITES; i++) {
+        const struct hmk_site *site = read_site(file, HMK_SITE_FIRST + i);
+        ck_assert_uint_eq(site->frame, frame[i]);
+        ck_assert_uint_eq(site->flags, HMK_KIND_MAPPING);
+        ck_assert_uint_eq(site->first_ns, i);
+        ck_assert_uint_eq(read_frame(file, frame[i])->code, i);
+        ck_assert_mem_eq(read_record(file, HMK_SITE_PEAKS, HMK_SITE_FIRST + i), &none, sizeof none);
+    }
+    read_close(file);
+}
+END_TEST
+
 START_TEST(tables_come_back)
 {
     append_many(HMK_MODULES, 300);
@@ -317,6 +348,7 @@ int main(void)
     TCase *all = tcase_create("all");
     tcase_add_checked_fixture(all, set_up, tear_down);
     tcase_set_timeout(all, 60);
+    tcase_add_test(all, sites_come_with_their_leaf);
     tcase_add_test(all, tables_come_back);
     tcase_add_test(all, header_and_totals_come_back);
     tcase_add_test(all, strings_and_events_come_back);
