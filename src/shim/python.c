@@ -5,6 +5,8 @@
 #include "freestanding/text.h"
 #include "shim/python_layout.h"
 #include "shim/python_code.h"
+#include "contract/format.h"
+#include "contract/publish.h"
 #include "shim/recording.h"
 #include "shim/stack.h"
 
@@ -223,40 +225,6 @@ static inline uint64_t mix(uint64_t word, uint64_t with)
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
-/* A sum of what each frame comes to at its place, so that the multiplications wait for nothing but the chain of frames.  Compiled for
- * what differs between versions. */
-static inline __attribute__((always_inline)) uint64_t hash_frames(uint64_t frame, bool shims, bool entries, bool short_instruction)
-{
-    const uint64_t step = UINT64_C(0x9e3779b97f4a7c15);
-    const uint32_t previous = layout->f_previous, in_code = layout->f_code, in_instruction = layout->f_instruction;
-    const uint32_t entry = layout->f_entry;
-    uint64_t hash = 0, place = step;
-    for (uint32_t count = 0; frame != 0 && count < PYTHON_FRAMES; frame = load(frame + previous)) {
-        place += step;
-        if (shims && is_shim(frame)) {
-            hash += mix(1, place);
-            continue;
-        }
-        uint64_t code = load(frame + in_code) & ~(uint64_t)7, at = frame + in_instruction;
-        uint64_t instruction = short_instruction ? (uint64_t)*(const int32_t *)at : load(at);
-        if (entries)            /* where an activation of the loop begins */
-            instruction += (uint64_t)*(const uint8_t *)(frame + entry) << 56;
-        hash += mix((code + python_code_salt(code)) * UINT64_C(0xd6e8feb86659fd93) + instruction, place);
-        count++;
-    }
-    return hash | 1;
-}
-
-static uint64_t hash_from(struct cursor cursor)
-{
-    if (layout->minor >= 12)
-        return hash_frames(cursor.frame, true, false, false);
-    if (layout->f_entry != 0)
-        return hash_frames(cursor.frame, false, true, false);
-    return layout->co_code != 0 ? hash_frames(cursor.frame, false, false, false)
-                                : hash_frames(cursor.frame, false, false, true);
-}
-
 /* ---- the first walks ---------------------------------------------------------------------------- */
 
 static bool peek(uint64_t address, void *to, size_t bytes)
@@ -315,15 +283,147 @@ __attribute__((cold, noinline)) static bool check(uint64_t state)
     return true;
 }
 
-uint64_t python_hash(void)
+/* ---- the chain of frames, with what the last walk knew ------------------------------------------- */
+
+/* enum hmk_frame_kind; 0: one that is not Python's. */
+static inline uint32_t kind_of(uint64_t frame)
 {
-    if (given_up)
-        return 0;
-    uint64_t state = thread_state();
+    if (layout->minor >= 12)
+        return is_shim(frame) ? 0 : HMK_FRAME_PYTHON;
+    return layout->f_entry == 0 || *(const uint8_t *)(frame + layout->f_entry) ? HMK_FRAME_ENTRY : HMK_FRAME_PYTHON;
+}
+
+/* Do the links from number `i` to the root still stand?  If not, *changed is the outermost that does not.  Compiled for what differs
+ * between versions: this is what most events do most.  Since 3.12 an ENTRY is one by the shim before it, which is looked at next. */
+static inline __attribute__((always_inline)) bool holds_as(const struct python_chain *chain, uint32_t i, uint32_t *changed,
+                                                           bool shims, bool entries, bool short_instruction)
+{
+    const uint32_t in_previous = layout->f_previous, in_code = layout->f_code, in_instruction = layout->f_instruction;
+    const uint32_t in_entry = layout->f_entry;
+    const struct python_link *link = &chain->link[i];
+    for (uint64_t frame = link->frame;; link--) {
+        uint64_t instruction = short_instruction ? (uint64_t)*(const int32_t *)(frame + in_instruction)
+                                                 : load(frame + in_instruction);
+        uint64_t code = load(frame + in_code) & ~(uint64_t)7, previous = load(frame + in_previous);
+        bool same = code == link->code && instruction == link->instruction;
+        if (shims)
+            same = is_shim(frame) ? link->kind == 0 : same && link->kind != 0;
+        if (entries)
+            same = same && (*(const uint8_t *)(frame + in_entry) != 0) == (link->kind == HMK_FRAME_ENTRY);
+        if (!same || previous != link->previous) {
+            *changed = (uint32_t)(link - chain->link);
+            return false;
+        }
+        if (previous == 0)
+            return true;
+        frame = previous;
+    }
+}
+
+static bool holds(const struct python_chain *chain, uint32_t i, uint32_t *changed)
+{
+    if (layout->minor >= 12)
+        return holds_as(chain, i, changed, true, false, false);
+    if (layout->f_entry != 0)
+        return holds_as(chain, i, changed, false, true, false);
+    return layout->co_code != 0 ? holds_as(chain, i, changed, false, false, false)
+                                : holds_as(chain, i, changed, false, false, true);
+}
+
+#define SLOT(frame) ((frame) >> 4 & (PYTHON_CHAIN_SLOTS - 1))
+
+static void add_link(struct python_chain *chain, uint64_t frame)
+{
+    uint32_t i = chain->count;
+    struct python_link *link = &chain->link[i];
+    const struct python_link *outer = i > 0 ? link - 1 : NULL;
+    *link = (struct python_link){.frame = frame, .previous = load(frame + layout->f_previous), .kind = kind_of(frame), .groups = outer != NULL ? outer->groups : 0};
+    uint64_t hash = outer != NULL ? outer->hash : UINT64_C(0x6a09e667f3bcc908);
+    if (link->kind != 0) {
+        link->code = code_of(frame);
+        link->instruction = instruction_of(frame);
+        if (layout->minor >= 12 && (outer == NULL || outer->kind == 0))
+            link->kind = HMK_FRAME_ENTRY;
+        link->groups += link->kind == HMK_FRAME_ENTRY;
+        link->hash = mix(hash ^ (link->code + python_code_salt(link->code)), link->instruction << 8 | link->kind);
+    } else {
+        link->hash = mix(hash, 1);
+    }
+    chain->slot[SLOT(frame)] = (uint16_t)i;
+    chain->count = i + 1;
+}
+
+/* Reads the frames from the leaf up to the first from which all stands as it did.  False: there are more than fit. */
+static bool renew(struct python_chain *chain, uint64_t leaf)
+{
+    uint32_t deaths = HMK_GET(python_code_deaths), fresh = 0, changed = chain->count;
+    if (chain->deaths != deaths) {      /* an object's address may have become another's */
+        chain->deaths = deaths;
+        changed = 0;
+    }
+    uint64_t frame = leaf;
+    for (; frame != 0; frame = load(frame + layout->f_previous)) {
+        uint32_t i = chain->slot[SLOT(frame)];
+        if (i < changed && chain->link[i].frame == frame && holds(chain, i, &changed)) {
+            changed = i + 1;
+            break;
+        }
+        if (fresh == PYTHON_FRAMES)
+            return false;
+        chain->fresh[fresh++] = frame;
+    }
+    chain->count = frame != 0 ? changed : 0;
+    if (chain->count + fresh > PYTHON_FRAMES) {
+        chain->count = 0;
+        return false;
+    }
+    while (fresh > 0)
+        add_link(chain, chain->fresh[--fresh]);
+    return true;
+}
+
+/* Of more frames than a chain holds: those nearest to the leaf. */
+__attribute__((cold, noinline)) static uint64_t hash_deep(uint64_t frame)
+{
+    uint64_t hash = UINT64_C(0xbb67ae8584caa73b);
+    for (uint32_t count = 0; frame != 0 && count < PYTHON_FRAMES; frame = load(frame + layout->f_previous)) {
+        uint32_t kind = kind_of(frame);
+        if (kind == 0) {
+            hash = mix(hash, 1);
+            continue;
+        }
+        uint64_t code = code_of(frame);
+        hash = mix(hash ^ (code + python_code_salt(code)), instruction_of(frame) << 8 | kind);
+        count++;
+    }
+    return hash | 1;
+}
+
+uint64_t python_hash(struct python_chain *chain)
+{
+    uint64_t state = given_up ? 0 : thread_state();
     if (state == 0 || (__builtin_expect(checked_walks < CHECKED_WALKS, 0) && !check(state)))
         return 0;
     struct cursor cursor = leaf_of(state);
-    return cursor.frame == 0 ? 0 : hash_from(cursor);
+    if (cursor.frame == 0)
+        return 0;
+    if (!renew(chain, cursor.frame)) {
+        chain->count = 0;
+        return hash_deep(cursor.frame);
+    }
+    return chain->link[chain->count - 1].hash | 1;
+}
+
+uint32_t python_chain_groups(const struct python_chain *chain)
+{
+    const struct python_link *root = &chain->link[0];
+    bool whole = layout->minor >= 12 ? root->kind == 0 : root->kind == HMK_FRAME_ENTRY;
+    return whole ? chain->link[chain->count - 1].groups : UINT32_MAX;
+}
+
+uint32_t python_instruction(const struct python_link *link)
+{
+    return (uint32_t)(layout->co_code != 0 ? link->instruction - (link->code + layout->co_code) : link->instruction);
 }
 
 /* ---- the whole walk, for a new stack ------------------------------------------------------------ */

@@ -27,15 +27,39 @@ void python_look(void);             /* from the constructor, and when a module w
 unsigned python_minor(void);
 uintptr_t python_type_type(void);
 
-/* A hash of the calling thread's Python stack; 0: it has none. */
-uint64_t python_hash(void);
+#define PYTHON_FRAMES 512u
+
+/*
+ * The calling thread's frames, root first, as they were at its last event.  A frame that is where it was, with the same code at the
+ * same instruction, and all whose callers are so too, is not read again.
+ */
+struct python_link {
+    uint64_t frame, previous, code, instruction;    /* previous: 0 at the root */
+    uint64_t hash;                  /* of the frames from the root to here */
+    uint32_t kind;                  /* enum hmk_frame_kind; 0: the interpreter's own, between two activations */
+    uint32_t groups;                /* activations of the interpreter's loop from the root to here */
+    uint32_t node;                  /* for the caller; 0 when the link is new */
+};
+#define PYTHON_CHAIN_SLOTS 256u
+struct python_chain {
+    uint32_t count;                 /* to be set to 0 by who does not trust it any more */
+    uint32_t deaths;
+    uint16_t slot[PYTHON_CHAIN_SLOTS];
+    struct python_link link[PYTHON_FRAMES];
+    uint64_t fresh[PYTHON_FRAMES];
+};
+
+/* A hash of the calling thread's Python stack; 0: it has none.  The chain is that stack, or empty when it has too many frames. */
+uint64_t python_hash(struct python_chain *chain);
+/* Of a chain that is not empty; UINT32_MAX: its outermost frame is not the first of an activation. */
+uint32_t python_chain_groups(const struct python_chain *chain);
+uint32_t python_instruction(const struct python_link *link);    /* as struct python_frame's */
 
 struct python_frame {               /* leaf first */
     uint64_t code;                  /* address of the code object */
     uint32_t instruction;           /* offset in bytes into its bytecode */
     uint32_t group;                 /* activations of the interpreter's loop, counted from the leaf */
 };
-#define PYTHON_FRAMES 512u
 struct python_stack {
     uint32_t count;
     uint32_t group_count;           /* complete groups; a cut stack may have frames of one more */
@@ -48,10 +72,6 @@ void python_walk(struct python_stack *stack);
 /* Only the anchors, PYTHON_FRAMES at most: how many groups; UINT32_MAX: the stack is cut, or its last group has no anchor. */
 uint32_t python_anchors(uint64_t *anchor);
 bool python_is_anchored(void);
-static inline bool python_is_entry(const struct python_stack *stack, uint32_t i)    /* the outermost frame of its group */
-{
-    return i + 1 == stack->count || stack->frame[i + 1].group != stack->frame[i].group;
-}
 /* For interpreters without anchors: is this return address in the loop? */
 bool python_is_loop(uint64_t pc);
 /* As a return address in the loop; 0: not known. */

@@ -9,6 +9,7 @@
 #include "freestanding/banned.h"
 
 uint32_t python_code_salts[PYTHON_SALTS];
+uint32_t python_code_deaths;
 
 static const struct python_layout *layout;
 static void (*original_dealloc)(void *code);
@@ -45,6 +46,7 @@ static void forget(uint64_t code)
     struct known *known = look_up(code);
     if (known != NULL) {
         known->code = GONE;
+        __atomic_add_fetch(&python_code_deaths, 1, __ATOMIC_RELAXED);
         __atomic_add_fetch(&python_code_salts[code >> 4 & (PYTHON_SALTS - 1)], 1, __ATOMIC_RELAXED);
     }
     spin_unlock(&lock);

@@ -11,6 +11,7 @@ struct python_layout;
 void python_code_init(const struct python_layout *layout, void *code_type);
 
 /* Changes when a recorded code object near this address was freed. */
+extern uint32_t python_code_deaths;     /* of recorded ones */
 #define PYTHON_SALTS 1024u
 extern uint32_t python_code_salts[PYTHON_SALTS];
 #define PYTHON_CODE_ADDRESS ((UINT64_C(1) << 48) - 1)

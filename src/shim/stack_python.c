@@ -46,10 +46,7 @@ struct python_side {
     uint32_t python_leaf;
     uint64_t loops[UNWIND_DEPTH_LIMIT / 64];    /* the frames of the loop on the path whose nodes thread->node has */
     uint64_t fresh_loops[UNWIND_DEPTH_LIMIT / 64];
-    /* the last Python path, root first, and its nodes */
-    struct merge_frame last[PYTHON_FRAMES];
-    uint32_t last_node[PYTHON_FRAMES];
-    uint32_t last_count;
+    struct python_chain chain;
 };
 _Static_assert(sizeof(struct python_side) <= THREAD_SCRATCH - THREAD_SCRATCH_MERGE, "the scratch space");
 
@@ -179,35 +176,16 @@ static uint32_t find_half(struct thread *thread, struct unwind_thread *unwind, c
 
 /* ---- Python paths --------------------------------------------------------------------------------- */
 
-/* The frames of merge->python, root first, from the first that is not the last path's. */
-static uint32_t changed_from(const struct python_side *side)
+/* The chain is the calling thread's stack.  True: there is a record of each frame's code. */
+static bool fill_python(const struct python_chain *chain, uint32_t first, struct hmk_frame *path)
 {
-    const struct python_stack *python = &side->merge.python;
-    uint32_t i = 0;
-    for (; i < python->count && i < side->last_count; i++) {
-        const struct python_frame *frame = &python->frame[python->count - 1 - i];
-        const struct merge_frame *last = &side->last[i];
-        uint32_t kind = python_is_entry(python, python->count - 1 - i) ? HMK_FRAME_ENTRY : HMK_FRAME_PYTHON;
-        if (last->found != frame->code + python_code_salt(frame->code) || last->instruction != frame->instruction ||
-            last->kind != kind)
-            break;
-    }
-    return i;
-}
-
-/* True: there is a record of each frame's code. */
-static bool fill_python(struct python_side *side, uint32_t first, struct hmk_frame *path)
-{
-    const struct python_stack *python = &side->merge.python;
     bool complete = true;
-    for (uint32_t i = first; i < python->count; i++) {
-        const struct python_frame *frame = &python->frame[python->count - 1 - i];
-        uint32_t kind = python_is_entry(python, python->count - 1 - i) ? HMK_FRAME_ENTRY : HMK_FRAME_PYTHON;
-        uint32_t record = python_code_find(frame->code);
-        side->last[i] = (struct merge_frame){frame->code + python_code_salt(frame->code), frame->instruction, kind};
-        path[i].code = frame->instruction;
-        path[i].ref = record == UINT32_MAX ? UINT32_MAX : record | kind << HMK_FRAME_KIND_SHIFT;
-        complete = complete && record != UINT32_MAX;
+    for (uint32_t i = first; i < chain->count; i++) {
+        const struct python_link *link = &chain->link[i];
+        uint32_t record = link->kind != 0 ? python_code_find(link->code) : UINT32_MAX;
+        path[i].code = python_instruction(link);
+        path[i].ref = record == UINT32_MAX ? UINT32_MAX : record | link->kind << HMK_FRAME_KIND_SHIFT;
+        complete = complete && (record != UINT32_MAX || link->kind == 0);
     }
     return complete;
 }
@@ -216,29 +194,29 @@ static bool fill_python(struct python_side *side, uint32_t first, struct hmk_fra
 __attribute__((cold, noinline)) static uint32_t add_python(struct thread *thread, uint64_t hash)
 {
     struct python_side *side = side_of(thread);
-    struct python_stack *python = &side->merge.python;
+    struct python_chain *chain = &side->chain;
     struct hmk_frame *path = side->merge.path;
-    python_walk(python);
-    if (python->count == 0)
-        return 0;
-    uint32_t first = changed_from(side), leaf = 0;
-    bool whole = !python->cut && python->frame[python->count - 1].group < python->group_count;
-    side->last_count = first;
+    uint32_t *node = side->merge.last_node, first = chain->count, leaf = 0;
+    while (first > 0 && chain->link[first - 1].node == 0)
+        first--;
+    side->merge.last_count = 0;
     shield_raise_light();       /* one for the locks of the code objects and ours */
-    bool complete = fill_python(side, first, path);
+    bool complete = fill_python(chain, first, path);
     if (spin_lock_patiently(&site_table_lock)) {
-        leaf = site_table_path(first > 0 ? side->last_node[first - 1] : 0, path + first, python->count - first,
-                               side->last_node + first);
+        leaf = site_table_path(first > 0 ? chain->link[first - 1].node : 0, path + first, chain->count - first, node + first);
         if (leaf != 0) {
-            if (whole && complete)
-                site_table_tell_groups(leaf, python->group_count);
+            uint32_t groups = complete ? python_chain_groups(chain) : UINT32_MAX;
+            if (groups != UINT32_MAX)
+                site_table_tell_groups(leaf, groups);
             site_table_keep(hash, leaf, 0);
         }
         spin_unlock(&site_table_lock);
     }
     shield_lower();
-    if (leaf != 0 && complete)
-        side->last_count = python->count;
+    if (leaf == 0 || !complete)
+        chain->count = first;
+    for (uint32_t i = first; i < chain->count; i++)
+        chain->link[i].node = node[i];
     return leaf;
 }
 
@@ -252,6 +230,8 @@ static inline uint32_t find_python(struct thread *thread, uint64_t python_stack)
     uint32_t leaf = site_table_find(hash);
     if (leaf == 0)
         leaf = add_python(thread, hash);
+    else if (site_table_groups(leaf) != SITE_TABLE_UNTOLD)      /* else frames may be missing on the path */
+        side->chain.link[side->chain.count - 1].node = leaf;
     side->python = leaf != 0 ? python_stack : 0;
     side->python_leaf = leaf;
     return leaf;
@@ -330,17 +310,32 @@ __attribute__((cold, noinline)) static uint32_t add_pair(struct thread *thread, 
     return site != HMK_SITE_LOST ? site : stack_lose_site();
 }
 
+static uint64_t mode_of(enum hmk_site_kind kind)
+{
+    return (uint64_t)kind | (uint64_t)(sampling_interval != 0) << 8;
+}
+
+/* Of more Python frames than are kept. */
+static uint32_t site_of_deep(struct thread *thread, const struct unwind_start *start, uint32_t half, uint64_t python_stack,
+                             enum hmk_site_kind kind)
+{
+    uint64_t hash = key(site_table_mix(site_table_mix(half, mode_of(kind)), python_stack));
+    uint32_t site = site_table_find(hash);
+    return site != 0 ? site : add_merged(thread, start, hash, kind);
+}
+
 static uint32_t site_of_pair(struct thread *thread, const struct unwind_start *start, uint32_t half, uint64_t python_stack,
                              enum hmk_site_kind kind)
 {
     uint32_t python = 0;
+    if (python_stack != 0 && side_of(thread)->chain.count == 0)
+        return site_of_deep(thread, start, half, python_stack, kind);
     if (python_stack != 0) {
         python = find_python(thread, python_stack);
         if (python == 0)
             return stack_lose_site();
     }
-    uint64_t mode = (uint64_t)kind | (uint64_t)(sampling_interval != 0) << 8;
-    uint64_t hash = key(site_table_mix((uint64_t)half << 32 | python, mode));
+    uint64_t hash = key(site_table_mix((uint64_t)half << 32 | python, mode_of(kind)));
     uint32_t site = site_table_find(hash);
     return site != 0 ? site : add_pair(thread, start, half, python, hash, kind);
 }
@@ -357,7 +352,7 @@ __attribute__((noinline)) uint32_t stack_python_heap(struct thread *thread, cons
             return stack_lose_site();
         unwind_remember(thread->unwind, half);
     }
-    uint64_t python = python_hash();
+    uint64_t python = python_hash(&side_of(thread)->chain);
     struct recent *recent = &side_of(thread)->recent[(python >> 32 ^ half) % RECENTS];
     if (recent->python == python && recent->half == half && recent->site != 0)
         return recent->site;
@@ -371,7 +366,7 @@ uint32_t stack_python_mapping(struct thread *thread, const struct unwind_start *
                               uint32_t *node, uint64_t hash, enum hmk_site_kind kind)
 {
     uint32_t half = find_half(thread, thread->unwind_whole, stack, node, false, hash);
-    return half != 0 ? site_of_pair(thread, start, half, python_hash(), kind) : stack_lose_site();
+    return half != 0 ? site_of_pair(thread, start, half, python_hash(&side_of(thread)->chain), kind) : stack_lose_site();
 }
 
 /* Also what an event that did not come to its end has left half written. */
@@ -383,5 +378,5 @@ void stack_python_forget(struct thread *thread)
     __builtin_memset(side->recent, 0, sizeof side->recent);
     side->python = 0;
     side->merge.last_count = 0;
-    side->last_count = 0;
+    side->chain.count = 0;
 }

@@ -75,7 +75,7 @@ struct thread {
     struct thread_deferred deferred[THREAD_DEFERRED];
     struct hmk_cell_page *cells[THREAD_CELL_PAGES];
 };
-#define THREAD_SCRATCH (160u * 1024)
+#define THREAD_SCRATCH (192u * 1024)
 #define THREAD_SCRATCH_MERGE (64u * 1024)   /* offset of the part for merging Python and native frames */
 
 extern _Thread_local struct thread *thread_self __attribute__((tls_model("initial-exec")));
