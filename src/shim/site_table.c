@@ -338,7 +338,10 @@ uint32_t site_table_joined(uint32_t leaf, uint32_t python_leaf, uint32_t flags)
 
 uint32_t site_table_groups(uint32_t node)
 {
-    uint32_t stored = node < groups_of_node.size ? ((const uint16_t *)groups_of_node.at)[node] : 0;
+    /* Without the lock: the size first, which is stored behind the array that has it. */
+    uint64_t size = __atomic_load_n(&groups_of_node.size, __ATOMIC_ACQUIRE);
+    const uint16_t *groups = __atomic_load_n(&groups_of_node.at, __ATOMIC_ACQUIRE);
+    uint32_t stored = node < size ? HMK_OBSERVE(groups[node]) : 0;
     return stored != 0 ? stored - 1 : SITE_TABLE_UNTOLD;
 }
 
@@ -346,6 +349,6 @@ bool site_table_tell_groups(uint32_t node, uint32_t groups)
 {
     if (groups >= UINT16_MAX || !grow_array(&groups_of_node, node, sizeof(uint16_t)))
         return false;
-    ((uint16_t *)groups_of_node.at)[node] = (uint16_t)(groups + 1);
+    HMK_SET(((uint16_t *)groups_of_node.at)[node], (uint16_t)(groups + 1));
     return true;
 }

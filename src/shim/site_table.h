@@ -68,7 +68,7 @@ void site_table_keep(uint64_t hash, uint32_t value, uint32_t generation);
  * UINT32_MAX are left out.  node: as many as frames. */
 uint32_t site_table_path(uint32_t parent, const struct hmk_frame *path, uint32_t count, uint32_t *node);
 
-/* How many activations of an interpreter's loop there are on the path to this node, if that was told. */
+/* How many activations of an interpreter's loop there are on the path to this node, if that was told.  Needs no lock. */
 #define SITE_TABLE_UNTOLD UINT32_MAX
 uint32_t site_table_groups(uint32_t node);
 bool site_table_tell_groups(uint32_t node, uint32_t groups);

@@ -32,6 +32,7 @@ static inline uint32_t flags_of_half(uint32_t half)
 /* Hashes of halves, of Python paths and of pairs are in domains of their own: their values are not sites. */
 #define NATIVE_DOMAIN UINT64_C(0xa5a5a5a5a5a5a5a5)
 #define PYTHON_DOMAIN UINT64_C(0x5a5a5a5a5a5a5a5a)
+#define PAIR_DOMAIN UINT64_C(0x3c3c3c3c00000000)
 
 struct recent {                 /* site 0: none */
     uint64_t python;
@@ -158,7 +159,8 @@ __attribute__((cold, noinline)) static uint32_t add_half(struct thread *thread, 
             half = half_of(leaf, stack_flags(stack, HMK_KIND_HEAP));
             if (groups != SITE_TABLE_UNTOLD)
                 site_table_tell_groups(leaf, groups);
-            site_table_keep(hash, half, generation);
+            if (site_table_find(hash) == 0)
+                site_table_keep(hash, half, generation);
         }
         spin_unlock(&site_table_lock);
     }
@@ -208,7 +210,8 @@ __attribute__((cold, noinline)) static uint32_t add_python(struct thread *thread
             uint32_t groups = complete ? python_chain_groups(chain) : UINT32_MAX;
             if (groups != UINT32_MAX)
                 site_table_tell_groups(leaf, groups);
-            site_table_keep(hash, leaf, 0);
+            if (site_table_find(hash) == 0)
+                site_table_keep(hash, leaf, 0);
         }
         spin_unlock(&site_table_lock);
     }
@@ -260,7 +263,7 @@ __attribute__((cold, noinline)) static uint32_t add_merged(struct thread *thread
     struct unwind_result native;
     if (!stack_whole_state(thread))
         return HMK_SITE_BEFORE;
-    uint32_t generation = site_table_generation, site = HMK_SITE_LOST;
+    uint32_t site = HMK_SITE_LOST;
     unwind_capture(thread->unwind_whole, start, &native);
     if (native.depth == 0)
         return HMK_SITE_BEFORE;
@@ -272,8 +275,8 @@ __attribute__((cold, noinline)) static uint32_t add_merged(struct thread *thread
     if (spin_lock_patiently(&site_table_lock)) {
         uint32_t node = node_of_merged(merge);
         site = node != 0 ? site_table_site(node, stack_flags(&native, kind)) : HMK_SITE_LOST;
-        if (site != HMK_SITE_LOST)
-            site_table_keep(hash, site, generation);
+        if (site != HMK_SITE_LOST && site_table_find(hash) == 0)
+            site_table_keep(hash, site, 0);
         spin_unlock(&site_table_lock);
     }
     shield_lower();
@@ -293,13 +296,11 @@ __attribute__((cold, noinline)) static uint32_t add_pair(struct thread *thread, 
     }
     uint32_t groups = python != 0 ? site_table_groups(python) : 0;
     bool fits = python == 0 || (groups != SITE_TABLE_UNTOLD && groups == site_table_groups(leaf));
-    if (fits) {
-        site = site_table_find(hash);
-        uint32_t flags = flags_of_half(half) | kind;
-        if (site == 0)      /* a pair that could not be found again would be added each time */
-            site = !site_table_room() ? HMK_SITE_LOST
-                   : python == 0      ? site_table_site(leaf, flags)
-                                      : site_table_joined(leaf, python, flags);
+    uint32_t known = fits ? site_table_find(hash) : 0, flags = flags_of_half(half) | kind;
+    if (known != 0) {
+        site = known;
+    } else if (fits && site_table_room()) {     /* one that could not be found again would be added each time */
+        site = python == 0 ? site_table_site(leaf, flags) : site_table_joined(leaf, python, flags);
         if (site != HMK_SITE_LOST)
             site_table_keep(hash, site, 0);
     }
@@ -335,7 +336,7 @@ static uint32_t site_of_pair(struct thread *thread, const struct unwind_start *s
         if (python == 0)
             return stack_lose_site();
     }
-    uint64_t hash = key(site_table_mix((uint64_t)half << 32 | python, mode_of(kind)));
+    uint64_t hash = key(site_table_mix(site_table_mix(half, mode_of(kind)), PAIR_DOMAIN ^ python));
     uint32_t site = site_table_find(hash);
     return site != 0 ? site : add_pair(thread, start, half, python, hash, kind);
 }
