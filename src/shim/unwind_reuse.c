@@ -50,10 +50,11 @@ struct frame {
     uint64_t sp;
     uint64_t fp;                /* if live */
     uint64_t hash;              /* of the pcs from the root to here */
-    uint32_t words : 31;        /* words[0 .. words - 1] lead from here to the root */
-    uint32_t live : 1;          /* fp matters to a frame further out */
+    uint16_t words;             /* words[0 .. words - 1] lead from here to the root */
+    bool live;                  /* fp matters to a frame further out */
     uint32_t memo;              /* of the stack that ends here */
 };
+_Static_assert(SPINE_WORDS <= UINT16_MAX, "in 16 bits");
 
 struct segment {                /* two cache lines; pc == 0: unused */
     uint64_t pc, sp, fp;        /* of the leaf */
@@ -267,7 +268,7 @@ static uint32_t append(struct unwind_reuse *thread, uint32_t join, uint32_t fres
             common++;
         thread->pcs[n] = frame->pc;
         thread->frames[n] = (struct frame){
-            .sp = frame->sp, .fp = live ? unwind_stack_word(frame->fp_slot) : 0, .hash = hash, .words = words,
+            .sp = frame->sp, .fp = live ? unwind_stack_word(frame->fp_slot) : 0, .hash = hash, .words = (uint16_t)words,
             .live = live
         };
         below_live = live;
