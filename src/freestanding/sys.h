@@ -46,6 +46,7 @@ void sys_say(int fd, const void *buffer, size_t bytes);
 /* Gives a range of a file its blocks on the disk: fallocate(2), or writing zeros where unsupported (so the range must
  * hold no data).  -EFBIG instead of the SIGXFSZ that RLIMIT_FSIZE would send to the host. */
 int sys_allocate(int fd, uint64_t offset, uint64_t bytes);
+int sys_write_zeros(int fd, uint64_t offset, uint64_t bytes);       /* the latter, and the same answer */
 /* Asks the file system to overwrite the (still empty) file in place.  Where writes go to new blocks (btrfs), allocated
  * space does not keep a full disk from failing a later store with SIGBUS; measured. */
 void sys_overwrite_in_place(int fd);

@@ -258,6 +258,11 @@ int sys_allocate(int fd, uint64_t offset, uint64_t bytes)
     return result;
 }
 
+int sys_write_zeros(int fd, uint64_t offset, uint64_t bytes)
+{
+    return offset + bytes > soft_limit(RLIMIT_FSIZE) ? -EFBIG : write_zeros(fd, offset, bytes);
+}
+
 void sys_overwrite_in_place(int fd)
 {
     int flags = 0;

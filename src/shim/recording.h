@@ -26,8 +26,8 @@ struct recording_table {
     uint32_t record_bytes;
     uint32_t first_records;
     uint64_t count;                             /* as published, but in memory that a fork freezes */
-    uint64_t reserved;                          /* records for which there are chunks */
     uint64_t limit;                             /* ids that the format allows */
+    uint64_t ready;                             /* below, all chunks exist; from here on, nothing was handed out */
     bool full;                                  /* growth was refused; not tried again */
 };
 extern struct recording_table recording_tables[HMK_TABLE_SLOTS];

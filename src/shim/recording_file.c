@@ -244,6 +244,12 @@ static bool regain_descriptor(void)
     return true;
 }
 
+void recording_file_touch(uint64_t offset, uint64_t bytes)
+{
+    if (recording_file.backing == RECORDING_FILE && regain_descriptor())
+        sys_write_zeros(recording_file.fd, offset, bytes);
+}
+
 void *recording_file_extend(uint64_t bytes, uint64_t *offset, enum hmk_stop_reason *refusal)
 {
     void *address = NULL;

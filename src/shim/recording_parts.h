@@ -38,6 +38,8 @@ bool recording_file_create(enum recording_backing backing);
 void recording_file_discard(void);
 /* Allocates and maps the next `bytes` (a multiple of the page size).  NULL: *refusal says why. */
 void *recording_file_extend(uint64_t bytes, uint64_t *offset, enum hmk_stop_reason *refusal);
+/* Brings pages that were allocated and never stored into to where a store costs little; see prepare() in recording.c. */
+void recording_file_touch(uint64_t offset, uint64_t bytes);
 /* Closes a file that was inherited over a fork, unless the host has closed it. */
 void recording_file_leave(const struct recording_file *file);
 
@@ -68,5 +70,7 @@ bool recording_reserve(enum hmk_table_id id, uint64_t count);
 void recording_publish(enum hmk_table_id id, uint64_t count);
 size_t recording_chunk_bytes(enum hmk_table_id id, unsigned chunk);
 void recording_reset_lock(void);
+/* The mappings are no longer the file's: its pages are written no more. */
+void recording_leave_pages(void);
 
 #endif

@@ -289,6 +289,7 @@ void recording_make_private(void)
     const unsigned char *start = recording_first_extent.address;
     if (recording_file.backing < RECORDING_MEMFD)
         return;
+    recording_leave_pages();
     sys_make_private(recording_first_extent.address, recording_first_extent.bytes);
     for (unsigned id = 0; id < HMK_TABLE_SLOTS; id++)
         for (unsigned chunk = 0; chunk < HMK_TABLE_CHUNKS && recording_tables[id].chunk[chunk]; chunk++) {
