@@ -4,6 +4,7 @@
 #include "census/residency.h"
 #include "census/scratch.h"
 #include <fcntl.h>
+#include <linux/ioctl.h>
 #include <string.h>
 #include "freestanding/sys.h"
 #include "freestanding/text.h"
@@ -12,6 +13,20 @@
 #define BUFFER_BYTES 32768u
 #define FIRST_CAPACITY 1024u
 #define LINE_BYTES 512u         /* longer lines are long paths, whose ends do not matter */
+
+/* ioctl PAGEMAP_SCAN of Linux 6.7, which headers do not have yet: what the page tables hold, as runs of pages of one kind. */
+struct scan_run {
+    uint64_t start, end, kind;
+};
+struct scan_request {
+    uint64_t bytes, flags, start, end, walk_end, to, room, most, inverted, all_of, any_of, told;
+};
+#define SCAN _IOWR('f', 16, struct scan_request)
+#define SCAN_PRESENT (UINT64_C(1) << 3)
+#define SCAN_SWAPPED (UINT64_C(1) << 4)
+#define SCAN_ZEROS (UINT64_C(1) << 5)
+#define SCAN_HUGE (UINT64_C(1) << 6)
+#define SCAN_RUNS 1024
 
 struct reader {
     struct areas *areas;
@@ -215,6 +230,73 @@ bool areas_read_file(struct areas *areas, const char *path, struct scratch *scra
 bool areas_read(struct areas *areas, struct scratch *scratch)
 {
     return areas_read_file(areas, "/proc/thread-self/smaps", scratch);
+}
+
+/* ---- by the page tables --------------------------------------------------------------------------- */
+
+/* Runs come in order of their addresses; *next is the first area that does not end below them. */
+static void count_run(struct areas *areas, size_t *next, const struct scan_run *run)
+{
+    while (*next < areas->count && areas->list[*next].end <= run->start)
+        ++*next;
+    for (size_t i = *next; i < areas->count && areas->list[i].start < run->end; i++) {
+        struct area *area = &areas->list[i];
+        uintptr_t from = run->start > area->start ? run->start : area->start;
+        uintptr_t to = run->end < area->end ? run->end : area->end;
+        if (run->kind & SCAN_PRESENT)
+            area->rss_bytes += to - from;
+        else
+            area->swap_bytes += to - from;
+    }
+}
+
+/* Of [from, to); how many runs were found, negative: there is no such call.  With fewer than there is room for, that is all.  What
+ * the kernel says about where it stopped is wrong when it needed more than one of its own buffers. */
+static long ask(int pagemap, uintptr_t from, uintptr_t to, struct scan_run *runs)
+{
+    struct scan_request request = {
+        .bytes = sizeof(request), .start = from, .end = to, .to = (uintptr_t)runs, .room = SCAN_RUNS,
+        .any_of = SCAN_PRESENT | SCAN_SWAPPED, .told = SCAN_PRESENT | SCAN_SWAPPED | SCAN_ZEROS | SCAN_HUGE,
+    };
+    return sys_ioctl(pagemap, SCAN, &request);
+}
+
+/* False where there are huge pages: the kernel's RSS counts some of them and some not. */
+static bool scan(struct areas *areas, int pagemap, struct scan_run *runs)
+{
+    uintptr_t at = 0, end = 0;
+    size_t next = 0;
+    for (size_t i = 0; i < areas->count; i++)
+        if (areas->list[i].end <= INTPTR_MAX)       /* [vsyscall] is the kernel's */
+            end = areas->list[i].end;
+    while (at < end) {
+        long count = ask(pagemap, at, end, runs);
+        if (count < 0)
+            return false;
+        for (long i = 0; i < count; i++) {
+            if (runs[i].kind & SCAN_HUGE)
+                return false;
+            if (!(runs[i].kind & SCAN_ZEROS))
+                count_run(areas, &next, &runs[i]);
+        }
+        at = count < SCAN_RUNS ? end : runs[count - 1].end;
+    }
+    return true;
+}
+
+bool areas_read_sums(struct areas *areas, struct scratch *scratch)
+{
+    struct scan_run *runs = scratch_alloc(scratch, SCAN_RUNS * sizeof(*runs));
+    int pagemap = sys_open("/proc/thread-self/pagemap", O_RDONLY, 0);
+    bool done = false;
+    if (runs && pagemap >= 0) {
+        memset(runs, 1, SCAN_RUNS * sizeof(*runs));
+        done = ask(pagemap, 0, sys_page_bytes(), runs) >= 0 &&
+            areas_read_file(areas, "/proc/thread-self/maps", scratch) && scan(areas, pagemap, runs);
+    }
+    if (pagemap >= 0)
+        sys_close(pagemap);
+    return done || areas_read(areas, scratch);
 }
 
 struct area *areas_from(const struct areas *areas, uintptr_t address)

@@ -369,7 +369,7 @@ static bool prepare(struct taking *taking)
     uint32_t sites = request->site_count && request->site_count < HMK_SITE_LIMIT ? request->site_count : HMK_SITE_LIMIT;
     struct scratch *scratch = taking->scratch;
     /* First the list of areas, so that nothing below changes what the kernel counted. */
-    if (!areas_read(&taking->areas, scratch) || !note_totals(taking) ||
+    if (!(request->before ? areas_read : areas_read_sums)(&taking->areas, scratch) || !note_totals(taking) ||
         !peek_init(&taking->peek, request->alone, scratch) ||
         !extents_find(&taking->extents, &taking->areas, &taking->peek, scratch) ||
         !pins_init(&taking->pins, sites, scratch) || !pass_map_init(&taking->pass, sites, &taking->pins, scratch))

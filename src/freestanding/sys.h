@@ -39,6 +39,7 @@ int sys_close(int fd);
  * fd itself when there is no higher one. */
 int sys_move_fd(int fd);
 long sys_read(int fd, void *buffer, size_t bytes);
+long sys_ioctl(int fd, unsigned long request, void *argument);
 long sys_pread(int fd, void *buffer, size_t bytes, uint64_t offset);
 /* For a sentence to the user on a descriptor that is the host's: neither blocks nor lets SIGPIPE or SIGXFSZ reach the
  * host, whose end either would be.  What cannot be written at once is dropped. */

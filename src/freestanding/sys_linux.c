@@ -204,6 +204,11 @@ long sys_read(int fd, void *buffer, size_t bytes)
     return sys_call(SYS_read, fd, (long)buffer, (long)bytes, 0, 0, 0);
 }
 
+long sys_ioctl(int fd, unsigned long request, void *argument)
+{
+    return sys_call(SYS_ioctl, fd, (long)request, (long)argument, 0, 0, 0);
+}
+
 long sys_pread(int fd, void *buffer, size_t bytes, uint64_t offset)
 {
     return sys_call(SYS_pread64, fd, (long)buffer, (long)bytes, (long)offset, 0, 0);

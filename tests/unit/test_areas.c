@@ -176,12 +176,71 @@ START_TEST(a_heap_that_was_empty_when_it_was_listed_is_compared)
 }
 END_TEST
 
+/* ---- by the page tables --------------------------------------------------------------------------- */
+
+static char *map_pages(unsigned pages, int protection, int flags)
+{
+    char *at = mmap(NULL, pages * PAGE, protection, flags | MAP_ANONYMOUS, -1, 0);
+    ck_assert_ptr_ne(at, MAP_FAILED);
+    return at;
+}
+
+/* Two lists of this very process, one after the other: what the second needed memory for has other bounds in it. */
+START_TEST(sums_are_those_of_the_kernels_list)
+{
+    struct areas sums, areas;
+    size_t compared = 0;
+    char *zeros = map_pages(8, PROT_READ | PROT_WRITE, MAP_PRIVATE), *holes = map_pages(6000, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+    char *none = map_pages(8, PROT_NONE, MAP_PRIVATE), *shared = map_pages(8, PROT_READ | PROT_WRITE, MAP_SHARED);
+    madvise(holes, 6000 * PAGE, MADV_NOHUGEPAGE);
+    for (unsigned i = 0; i < 6000; i += 2)      /* more runs than the kernel is asked for at once */
+        holes[i * PAGE] = 1;
+    ck_assert_int_eq(zeros[PAGE], 0);           /* the page of zeros: in the page table, but not resident */
+    zeros[3 * PAGE] = shared[PAGE] = 1;
+    ck_assert(areas_read(&areas, &scratch) && areas_read_sums(&sums, &scratch) && areas_read(&areas, &scratch));
+    for (size_t i = 0; i < areas.count; i++) {
+        const struct area *area = &areas.list[i], *sum = areas_from(&sums, area->start);
+        if (!sum || sum->start != area->start || sum->end != area->end)
+            continue;
+        ck_assert_msg(sum->rss_bytes == area->rss_bytes && sum->swap_bytes == area->swap_bytes, "%lx-%lx: %lu and %lu, not %lu and %lu",
+                      (unsigned long)area->start, (unsigned long)area->end, (unsigned long)sum->rss_bytes,
+                      (unsigned long)sum->swap_bytes, (unsigned long)area->rss_bytes, (unsigned long)area->swap_bytes);
+        ck_assert_uint_eq(sum->flags, area->flags & ~(uint32_t)(AREA_WIPED | AREA_LEFT_OUT));
+        compared++;
+    }
+    ck_assert_uint_ge(compared, areas.count - 4);
+    ck_assert_uint_ge(areas_from(&sums, (uintptr_t)holes)->rss_bytes, 3000 * PAGE);
+    munmap(zeros, 8 * PAGE);
+    munmap(holes, 6000 * PAGE);
+    munmap(none, 8 * PAGE);
+    munmap(shared, 8 * PAGE);
+}
+END_TEST
+
+/* Which of those are resident is for the kernel's own list to say. */
+START_TEST(huge_pages_are_counted_by_the_kernels_list)
+{
+    struct areas areas;
+    size_t bytes = 8ul << 20;
+    char *huge = map_pages(2048, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+    madvise(huge, bytes, MADV_HUGEPAGE);
+    memset(huge, 1, bytes);
+    ck_assert(areas_read_sums(&areas, &scratch));
+    uint64_t resident = 0;
+    for (const struct area *area = areas_from(&areas, (uintptr_t)huge); area->start < (uintptr_t)huge + bytes; area++)
+        resident += area->rss_bytes;
+    ck_assert_uint_ge(resident, bytes);
+    munmap(huge, bytes);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
         neighbours_are_kept, an_area_that_grew_counts_once, areas_that_were_joined_count_once,
         an_area_that_was_cut_keeps_its_start, a_cut_area_has_no_more_than_it_had, more_areas_than_the_first_list_holds,
-        a_heap_that_was_empty_when_it_was_listed_is_compared,
+        a_heap_that_was_empty_when_it_was_listed_is_compared, sums_are_those_of_the_kernels_list,
+        huge_pages_are_counted_by_the_kernels_list,
     };
     Suite *suite = suite_create("areas");
     TCase *all = tcase_create("all");
