@@ -359,7 +359,8 @@ static bool prepare_sampled(struct taking *taking)
     }
     taking->fill = scratch_alloc(taking->scratch, (largest / sys_page_bytes() + 1) * sizeof(struct page_fill));
     taking->lists_done = true;
-    return taking->fill && (blockmap.foreign || fastbins_mark(&taking->extents, &taking->areas, &taking->peek,
+    return taking->fill && (blockmap.foreign || fastbins_mark(&taking->extents, &taking->areas,
+                                                              taking->request->allocator_code, &taking->peek,
                                                               taking->scratch, &taking->lists_done));
 }
 

@@ -37,6 +37,7 @@ struct census_request {
     /* Copies the program's mappings, sorted, at most `room`; returns how many there are.  NULL: none are known. */
     uint32_t (*mappings)(struct census_mapping *to, uint32_t room, void *context);
     void *context;
+    uintptr_t allocator_code;       /* an address of it: its data most likely follow; 0: not known */
     uint64_t tcache_key;            /* the word at p[1] of a freed block p = malloc(24); 0: not known */
     uint64_t top_granule;           /* of a huge page where glibc asks for those; 0: the page size */
     uint64_t stale_live;            /* blocks whose free was missed; identity 3 */

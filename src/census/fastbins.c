@@ -147,8 +147,8 @@ static void look_in_heap(struct search *search, const struct extent *extent)
         search->all = false;
 }
 
-bool fastbins_mark(const struct extents *extents, const struct areas *areas, struct peek *peek, struct scratch *scratch,
-                   bool *all)
+bool fastbins_mark(const struct extents *extents, const struct areas *areas, uintptr_t code, struct peek *peek,
+                   struct scratch *scratch, bool *all)
 {
     struct search search = { .extents = extents, .peek = peek, .scratch = scratch, .all = true,
                              .steps = peek->direct ? STEPS_DIRECT : STEPS_BY_KERNEL };
@@ -162,8 +162,10 @@ bool fastbins_mark(const struct extents *extents, const struct areas *areas, str
         if (extent->arena && extent->holds_arena)
             look_in_heap(&search, extent);
     }
+    const struct area *first = areas_from(areas, code);
+    size_t begin = first ? (size_t)(first - areas->list) : 0;
     for (size_t i = 0; has_main && i < areas->count && !search.main_found; i++) {
-        const struct area *area = &areas->list[i];
+        const struct area *area = &areas->list[(begin + i) % areas->count];
         if (area->flags & AREA_FILE && area->flags & AREA_WRITE && !(area->flags & (AREA_SHARED | AREA_OWN_LIBRARY)))
             look_in_data(&search, area);
     }

@@ -17,9 +17,10 @@ struct areas;
 struct peek;
 struct scratch;
 
-/* Marks their chunks in the extents.  *all: every list was followed to its end.  False: no memory. */
-bool fastbins_mark(const struct extents *extents, const struct areas *areas, struct peek *peek, struct scratch *scratch,
-                   bool *all);
+/* Marks their chunks in the extents.  *all: every list was followed to its end.  False: no memory.  Data of modules are searched
+ * from `code` on, then all. */
+bool fastbins_mark(const struct extents *extents, const struct areas *areas, uintptr_t code, struct peek *peek,
+                   struct scratch *scratch, bool *all);
 
 static inline bool fastbins_has(const struct extent *extent, uintptr_t chunk)
 {

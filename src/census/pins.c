@@ -32,13 +32,13 @@ struct pin_set {
 bool pins_init(struct pins *pins, uint32_t sites, struct scratch *scratch)
 {
     *pins = (struct pins){ .sites = sites };
-    pins->set = scratch_alloc(scratch, SETS * sizeof(struct pin_set));
+    pins->set = scratch_alloc(scratch, SETS_MOST * sizeof(struct pin_set));
     pins->tag = scratch_alloc(scratch, SETS * sizeof(pins->tag[0]));
-    pins->used = scratch_alloc(scratch, SETS_MOST * sizeof(pins->used[0]));
+    pins->place = scratch_alloc(scratch, SETS * sizeof(pins->place[0]));
     pins->score = scratch_alloc(scratch, sites * sizeof(pins->score[0]));
     pins->chosen = scratch_alloc(scratch, sites * sizeof(pins->chosen[0]));
     pins->pin = scratch_alloc(scratch, PINS_MOST * sizeof(struct hmk_pin));
-    return pins->set && pins->tag && pins->used && pins->score && pins->chosen && pins->pin;
+    return pins->set && pins->tag && pins->place && pins->score && pins->chosen && pins->pin;
 }
 
 /* ---- pages ---------------------------------------------------------------------------------------- */
@@ -64,15 +64,16 @@ void pins_add_page(struct pins *pins, const struct pin_page *page)
         hash = (hash ^ site[i]) * UINT64_C(0x9e3779b97f4a7c15);
     uint32_t at = hash >> 32 & (SETS - 1);
     uint32_t tag = (uint32_t)hash | 1;      /* not 0, which marks an empty set */
-    while (pins->tag[at] && (pins->tag[at] != tag || pins->set[at].sites != page->sites ||
-                             memcmp(pins->set[at].site, site, sizeof(site)) != 0))
+    while (pins->tag[at] && (pins->tag[at] != tag || pins->set[pins->place[at]].sites != page->sites ||
+                             memcmp(pins->set[pins->place[at]].site, site, sizeof(site)) != 0))
         at = (at + 1) & (SETS - 1);
-    struct pin_set *set = &pins->set[at];
+    struct pin_set *set = &pins->set[pins->place[at]];
     if (pins->tag[at] == 0) {
         if (pins->count == SETS_MOST)
             return;
-        pins->count++;
+        pins->place[at] = (uint16_t)pins->count;
         pins->tag[at] = tag;
+        set = &pins->set[pins->count++];
         set->sites = set->missing = page->sites;
         memcpy(set->site, site, sizeof(site));
     }
@@ -87,12 +88,12 @@ static uint32_t best_site(const struct pins *pins)
     uint32_t best = 0;
     uint64_t best_score = 0;
     for (uint32_t i = 0; i < pins->count; i++) {
-        const struct pin_set *set = &pins->set[pins->used[i]];
+        const struct pin_set *set = &pins->set[i];
         for (uint32_t s = 0; s < set->sites; s++)
             pins->score[set->site[s]] = 0;
     }
     for (uint32_t i = 0; i < pins->count; i++) {
-        const struct pin_set *set = &pins->set[pins->used[i]];
+        const struct pin_set *set = &pins->set[i];
         uint64_t part = set->missing ? set->held_bytes / (set->missing * set->missing) : 0;
         for (uint32_t s = 0; set->missing && s < set->sites; s++) {
             uint32_t site = set->site[s];
@@ -113,7 +114,7 @@ static void choose(struct pins *pins, uint32_t site, struct hmk_pin *pin)
 {
     pins->chosen[site] = true;
     for (uint32_t i = 0; i < pins->count; i++) {
-        struct pin_set *set = &pins->set[pins->used[i]];
+        struct pin_set *set = &pins->set[i];
         for (uint32_t s = 0; s < set->sites; s++) {
             if (set->site[s] != site || --set->missing > 0)
                 continue;
@@ -160,9 +161,6 @@ void pins_rank_pages(struct pins *pins)
 {
     int64_t cumulative = 0;
     uint64_t told = 0;
-    for (uint32_t i = 0, count = 0; i < SETS; i++)
-        if (pins->tag[i])
-            pins->used[count++] = i;
     for (uint32_t step = 0; step < STEPS; step++) {
         uint32_t site = best_site(pins);
         if (site == NO_SITE)

@@ -41,10 +41,10 @@ struct pin_top {
 
 struct pin_set;
 struct pins {
-    struct pin_set *set;        /* open addressing */
-    uint32_t *tag;              /* of each: a part of its hash; 0: empty */
-    uint32_t *used;             /* those that are not empty; made for the ranking */
+    struct pin_set *set;        /* as they came: few pages */
     uint32_t count;
+    uint32_t *tag;              /* open addressing: a part of a set's hash; 0: empty */
+    uint16_t *place;            /* beside it: which set */
     uint64_t *score;            /* by site; scratch of the ranking */
     bool *chosen;               /* by site */
     uint32_t sites;

@@ -37,6 +37,7 @@ static uint64_t top_granule;
 static struct {
     uint64_t begun_ns;
     uint64_t spent_ns;
+    uint64_t cost_ns, cost_rss_bytes;   /* of the last census of any kind; 0: none yet */
     uint64_t rss_bytes;         /* at the last census of a peak */
     int64_t live_high, live_before;
 } watch;
@@ -208,6 +209,7 @@ static struct census_request describe(enum hmk_census_kind kind, const char *lab
         .exact = recording_live->heap.threads_seen < 2 && recording_live->sampled_from_ns == 0,
         .live_bytes = live_now,
         .mappings = mappings_now,
+        .allocator_code = (uintptr_t)real.malloc,
         .tcache_key = tcache_key(),
         .top_granule = top_granule,
         .stale_live = recording_live->stale_live,
@@ -227,6 +229,8 @@ static void keep(struct census_result *taken, uint64_t record, struct survey_res
                                                                : census->forecast_map_bytes;
     HMK_SET(recording_live->self_bytes, census->self_bytes);
     watch.spent_ns += census->cost_ns;
+    watch.cost_ns = census->cost_ns;
+    watch.cost_rss_bytes = census->rss_bytes;
 }
 
 static bool take_and_store(enum hmk_census_kind kind, const char *label, struct survey_result *result)
@@ -289,6 +293,24 @@ bool survey_take_exact(struct thread *thread, enum hmk_census_kind kind, const c
 /* ---- on its own --------------------------------------------------------------------------------- */
 
 #define STEP_BYTES (32u << 20)
+/* What the first is taken to cost. */
+#define FIRST_NS UINT64_C(1000000)
+#define FIRST_NS_A_MIB UINT64_C(40000)
+
+static uint64_t cost_of_next(uint64_t rss)
+{
+    if (watch.cost_rss_bytes == 0)
+        return FIRST_NS + (rss >> 20) * FIRST_NS_A_MIB;
+    return rss > watch.cost_rss_bytes ? (uint64_t)((double)watch.cost_ns * (double)rss / (double)watch.cost_rss_bytes) : watch.cost_ns;
+}
+
+/* A process that has run for a moment most likely ends, or has grown, before the ledger of a peak is of use.  A fall may be the
+ * last event for long: what its ledger costs may be made up for later. */
+static bool can_pay(uint64_t rss, uint64_t now, bool fall)
+{
+    uint64_t share = now > watch.begun_ns ? (now - watch.begun_ns) / 100 : 0;
+    return watch.spent_ns <= share && watch.spent_ns + cost_of_next(rss) <= (fall ? 2 * share : share);
+}
 
 static void watch_once(void)
 {
@@ -299,14 +321,14 @@ static void watch_once(void)
     watch.live_before = live;
     if (live > watch.live_high)
         watch.live_high = live;
-    if (now < watch.begun_ns || watch.spent_ns > (now - watch.begun_ns) / 100)
-        return;
     /* In the middle of a large fall one is taken at each halving: the rest may come within the next milliseconds, and after it
      * there may be no event to be woken by. */
     if (watch.live_high - live > STEP_BYTES && (live < watch.live_high / 2 || (quiet && live < watch.live_high / 4 * 3))) {
+        if (!can_pay(rss, now, true))
+            return;
         watch.live_high = live;
         take_and_store(HMK_CENSUS_DROP, "", &ignored);
-    } else if (rss > watch.rss_bytes + watch.rss_bytes / 8 + STEP_BYTES / 4) {
+    } else if (rss > watch.rss_bytes + watch.rss_bytes / 8 + STEP_BYTES / 4 && can_pay(rss, now, false)) {
         watch.rss_bytes = rss;
         take_and_store(HMK_CENSUS_RSS_PEAK, "", &ignored);
     }
@@ -327,6 +349,7 @@ void survey_after_fork(void)
         ring[kind].taken = 0;
     watch.begun_ns = sys_monotonic_ns();
     watch.spent_ns = 0;
+    watch.cost_rss_bytes = 0;
     watch.rss_bytes = 0;
     watch.live_high = 0;
 }

@@ -28,7 +28,8 @@ void survey_init(char *const *environment);
 bool survey_take(struct thread *thread, enum hmk_census_kind kind, const char *label, struct survey_result *result);
 /* In a forked child, so that nothing moves under the scan; where that cannot be, an ordinary one. */
 bool survey_take_exact(struct thread *thread, enum hmk_census_kind kind, const char *label, struct survey_result *result);
-/* After every sample of the timeline, outside the allocator: takes one at a new peak of RSS and after a large fall, for 1 % of the run time at most. */
+/* After every sample of the timeline, outside the allocator: takes one at a new peak of RSS and after a large fall, when with it all
+ * of them would have taken no more than 1 % of the run time so far; after a fall, 2 %. */
 void survey_watch(void);
 /* After a trim, and before the survey of it: with one thread, the map's memory for what went back goes back, too. */
 void survey_release(void);
