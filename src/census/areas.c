@@ -10,7 +10,7 @@
 #include "freestanding/text.h"
 #include "freestanding/banned.h"
 
-#define BUFFER_BYTES 32768u
+#define BUFFER_BYTES 8192u      /* the kernel writes no more than a page at once */
 #define FIRST_CAPACITY 1024u
 #define LINE_BYTES 512u         /* longer lines are long paths, whose ends do not matter */
 

@@ -449,7 +449,7 @@ static bool is_touched(struct touched *touched, const void *address, const void 
         touched->start = at - ((uintptr_t)at & (page_bytes - 1));
         touched->end = touched->start + sizeof(touched->vector) * page_bytes;
         if (touched->end > (const unsigned char *)limit)
-            touched->end = limit;
+            touched->end = limit;       /* most ranges are short, and the kernel looks at each page */
         if (sys_mincore(touched->start, (size_t)(touched->end - touched->start), touched->vector) < 0)
             memset(touched->vector, 1, sizeof(touched->vector));
     }
@@ -463,7 +463,7 @@ static void visit_leaf(const struct blockmap_leaf *leaf, uintptr_t from, uintptr
     size_t at = blockmap_cell_index(from, blockmap.shift);
     size_t end = at + (size_t)((to - from) >> blockmap.shift);
     while (at < end) {
-        if (is_touched(&touched, &leaf->cell[at], &leaf->cell[leaf_cells()]))
+        if (is_touched(&touched, &leaf->cell[at], &leaf->cell[end]))
             at = visit_page(leaf, at / cells, at, visit, context);
         else
             at = (at / cells + 1) * cells;

@@ -14,6 +14,7 @@
 #include <elf.h>
 #include <link.h>
 #include <pthread.h>
+#include <sys/uio.h>
 
 bool python_active;
 
@@ -229,15 +230,31 @@ static inline uint64_t mix(uint64_t word, uint64_t with)
 
 static bool peek(uint64_t address, void *to, size_t bytes)
 {
-    return sys_process_read(sys_getpid(), to, (const void *)address, bytes) == (long)bytes;
+    const struct iovec piece = {(void *)address, bytes};
+    return sys_gather(to, bytes, &piece, 1) == (long)bytes;
 }
 
 static bool code_is_sound(uint64_t code)
 {
-    uint64_t type, name, name_type_fields[2];
-    return code != 0 && peek(code + PYTHON_OB_TYPE, &type, 8) && type == (uint64_t)interpreter.code_type &&
-           peek(code + layout->co_name, &name, 8) && name != 0 &&
-           peek(name + PYTHON_STR_LENGTH, name_type_fields, 8) && name_type_fields[0] < (1u << 20);
+    const struct iovec piece[] = {{(void *)(code + PYTHON_OB_TYPE), 8}, {(void *)(code + layout->co_name), 8}};
+    uint64_t word[2], name_type_fields[2];      /* type, name */
+    return code != 0 && sys_gather(word, sizeof word, piece, 2) == sizeof word && word[0] == (uint64_t)interpreter.code_type &&
+           word[1] != 0 && peek(word[1] + PYTHON_STR_LENGTH, name_type_fields, 8) && name_type_fields[0] < (1u << 20);
+}
+
+struct peeked_frame {
+    uint64_t code, instruction, previous;
+    uint8_t owner;
+};
+
+/* In one call: there may be a hundred frames. */
+static bool peek_frame(uint64_t frame, struct peeked_frame *to)
+{
+    const struct iovec piece[] = {{(void *)(frame + layout->f_code), 8}, {(void *)(frame + layout->f_instruction), 8},
+                                  {(void *)(frame + layout->f_previous), 8}, {(void *)(frame + layout->f_owner), 1}};
+    size_t bytes = layout->f_owner != 0 ? 25 : 24;
+    to->owner = 0;
+    return sys_gather(to, bytes, piece, layout->f_owner != 0 ? 4 : 3) == (long)bytes && to->owner <= 5;
 }
 
 /* Everything that a plain walk relies on, read through the kernel. */
@@ -252,21 +269,15 @@ static bool walk_is_sound(uint64_t state)
                               : cframe == 0 || !peek(cframe + layout->cframe_current, &frame, 8))
         return false;
     for (uint32_t count = 0; frame != 0; count++) {
-        uint64_t code, instruction;
-        uint8_t owner = 0;
-        if ((frame & 7) != 0 || count > 100000)
+        struct peeked_frame at;
+        if ((frame & 7) != 0 || count > 100000 || !peek_frame(frame, &at))
             return false;
-        if (layout->f_owner != 0 && (!peek(frame + layout->f_owner, &owner, 1) || owner > 5))
-            return false;
-        if (!(layout->minor >= 12 && owner >= 3)) {
-            if (!peek(frame + layout->f_code, &code, 8) || !code_is_sound(code & ~(uint64_t)7) ||
-                !peek(frame + layout->f_instruction, &instruction, 8))
-                return false;
-            if (layout->co_code != 0 && instruction - (code & ~(uint64_t)7) > (16u << 20))
+        if (!(layout->minor >= 12 && at.owner >= 3)) {
+            uint64_t code = at.code & ~(uint64_t)7;
+            if (!code_is_sound(code) || (layout->co_code != 0 && at.instruction - code > (16u << 20)))
                 return false;
         }
-        if (!peek(frame + layout->f_previous, &frame, 8))
-            return false;
+        frame = at.previous;
     }
     return true;
 }

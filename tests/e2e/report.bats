@@ -267,3 +267,25 @@ SCRIPT
             { read -r n; more=$(sed -n 's/.* \([0-9,]*\) more stacks*$/\1/p' table | tr -d ,); echo $((n - (${more:-0} > 0) + ${more:-0})); })"
     done
 }
+
+# A ledger is foreseen to take at least 1 ms.
+@test "a ledger of a peak comes when it is 1 % of the run time, not at the start" {
+    python_has
+    profiled /usr/bin/python3 -c '
+import time
+kept = []
+for i in range(30):
+    kept.append(bytearray(4 << 20))
+    until = time.monotonic() + 0.1
+    while time.monotonic() < until:
+        bytearray(1000)
+'
+    local file start
+    file=$(recording 'python3*')
+    start=$("$heapmark" dump --table header "$file" | grep -o 'start_ns=[0-9]*' | head -n 1 | cut -d= -f2)
+    "$heapmark" dump --table censuses "$file" | grep -o 'kind=6 .* time_ns=[0-9]*' | grep -o 'time_ns=[0-9]*' | cut -d= -f2 >times
+    [[ -s times ]]
+    while read -r time; do
+        ((time - start >= 100000000))
+    done <times
+}

@@ -189,6 +189,7 @@ static char *map_pages(unsigned pages, int protection, int flags)
 START_TEST(sums_are_those_of_the_kernels_list)
 {
     struct areas sums, areas;
+    struct scratch later = { NULL };
     size_t compared = 0;
     char *zeros = map_pages(8, PROT_READ | PROT_WRITE, MAP_PRIVATE), *holes = map_pages(6000, PROT_READ | PROT_WRITE, MAP_PRIVATE);
     char *none = map_pages(8, PROT_NONE, MAP_PRIVATE), *shared = map_pages(8, PROT_READ | PROT_WRITE, MAP_SHARED);
@@ -197,7 +198,7 @@ START_TEST(sums_are_those_of_the_kernels_list)
         holes[i * PAGE] = 1;
     ck_assert_int_eq(zeros[PAGE], 0);           /* the page of zeros: in the page table, but not resident */
     zeros[3 * PAGE] = shared[PAGE] = 1;
-    ck_assert(areas_read(&areas, &scratch) && areas_read_sums(&sums, &scratch) && areas_read(&areas, &scratch));
+    ck_assert(areas_read(&areas, &scratch) && areas_read_sums(&sums, &scratch) && areas_read(&areas, &later));
     for (size_t i = 0; i < areas.count; i++) {
         const struct area *area = &areas.list[i], *sum = areas_from(&sums, area->start);
         if (!sum || sum->start != area->start || sum->end != area->end)
@@ -210,6 +211,7 @@ START_TEST(sums_are_those_of_the_kernels_list)
     }
     ck_assert_uint_ge(compared, areas.count - 4);
     ck_assert_uint_ge(areas_from(&sums, (uintptr_t)holes)->rss_bytes, 3000 * PAGE);
+    scratch_release(&later);
     munmap(zeros, 8 * PAGE);
     munmap(holes, 6000 * PAGE);
     munmap(none, 8 * PAGE);
