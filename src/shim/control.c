@@ -7,6 +7,7 @@
 #include "shim/real.h"
 #include "shim/recorder.h"
 #include "shim/recording.h"
+#include "shim/sampling.h"
 #include "shim/spin.h"
 #include "shim/survey.h"
 #include "shim/thread.h"
@@ -189,7 +190,7 @@ static void serve_one(struct thread *thread, uint32_t sequence)
 
 __attribute__((noinline)) void control_serve(struct thread *thread)
 {
-    if (thread->no_serve || thread->busy || thread->passing || *thread_gate != 1)
+    if (thread->no_serve || thread->busy || sampling_line.passing || *thread_gate != 1)
         return;
     int kept = errno;
     uint64_t mask;
@@ -230,7 +231,7 @@ static void serve_interrupted(void)
     /* A thread that was made by clone without a place for thread-local variables would use its maker's. */
     if (thread == NULL || thread->tid != sys_gettid())
         return;
-    if (thread->busy || thread->no_serve || thread->passing)
+    if (thread->busy || thread->no_serve || sampling_line.passing)
         thread->pending |= THREAD_PENDING_REQUEST;
     else
         control_serve(thread);

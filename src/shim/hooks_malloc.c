@@ -9,6 +9,7 @@
 #include "shim/real.h"
 
 #include "shim/hook.h"
+#include "shim/marks.h"
 #include "shim/module.h"
 #include "shim/recorder.h"
 #include "shim/sampling.h"
@@ -22,12 +23,15 @@
 void free_sized(void *block, size_t bytes);
 void free_aligned_sized(void *block, size_t alignment, size_t bytes);
 
+#define THREAD_VECTOR_ENTRY 16      /* bytes; the loader makes a vector of these for every thread, too */
+
 static inline bool is_ready(void)
 {
     return LIKELY(real_ready) || real_init();
 }
 
-/* Another allocator than glibc's may place two blocks in 16 bytes; the block map cannot tell them apart. */
+/* Another allocator than glibc's may place two blocks in 16 bytes; the block map cannot tell them apart.  A call that is passed
+ * over asks for what it was asked for: no two recorded blocks are so near to each other. */
 static inline size_t rounded(size_t bytes)
 {
     if (LIKELY(start_is_glibc) || bytes > SIZE_MAX - 15)
@@ -35,56 +39,33 @@ static inline size_t rounded(size_t bytes)
     return bytes == 0 ? 16 : (bytes + 15) & ~(size_t)15;
 }
 
-static inline bool is_passed_over(size_t bytes)
-{
-    struct thread *thread = thread_self;
-    return thread != NULL && sampling_passes_over(thread, bytes);
-}
-
 /* A call that is passed over is marked all the same: no request may be served while the allocator's locks are held.  (One
  * that thread_enter refused is inside a hook that is marked, or of a thread that serves nothing.) */
-static inline struct thread *pass_begin(struct thread *thread)
+static inline __attribute__((always_inline)) void pass_begin(void)
 {
-    thread->passing++;
+    sampling_line.passing++;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    return thread;
 }
 
-static inline void pass_end(struct thread *thread)
+static inline __attribute__((always_inline)) void pass_end(void)
 {
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    thread->passing--;
+    sampling_line.passing--;
 }
 
-struct call {
-    struct thread *thread;      /* NULL: not recorded */
-    struct thread *passing;
-};
-
-static inline __attribute__((always_inline)) struct call begin(size_t bytes)
+static inline void *finish(struct thread *thread, void *block, size_t bytes, const struct unwind_start *start)
 {
-    if (is_passed_over(bytes))
-        return (struct call){NULL, pass_begin(thread_self)};
-    return (struct call){thread_enter(), NULL};
-}
-
-static inline void *finish(struct call call, void *block, size_t bytes, const struct unwind_start *start)
-{
-    struct thread *thread = call.thread;
-    if (call.passing != NULL)
-        pass_end(call.passing);
     if (UNLIKELY(thread == NULL))
         return block;
     if (LIKELY(block != NULL))
         recorder_birth(thread, block, bytes, start);
-    else
-        sampling_draw(thread);
     thread_leave(thread);
     return block;
 }
 
-/* The hooks that a program calls most have their sampled mode's path, a call that is passed over, to themselves: it saves one
- * register and needs no frame.  All else is in a function that they jump to, whose caller is the host's code as well. */
+/* The hooks that a program calls most have their sampled mode's path, a call that is passed over, to themselves: it needs one
+ * register and no frame.  All else is in a function that they jump to, whose caller is the host's code as well.  Where something is
+ * passed over, the table of real functions is filled. */
 static __attribute__((noinline)) void *malloc_recorded(size_t bytes)
 {
     if (UNLIKELY(!is_ready()))
@@ -93,30 +74,52 @@ static __attribute__((noinline)) void *malloc_recorded(size_t bytes)
     if (UNLIKELY(thread == NULL))
         return real.malloc(rounded(bytes));
     struct unwind_start start = unwind_start_here();
-    return finish((struct call){thread, NULL}, real.malloc(rounded(bytes)), bytes, &start);
+    return finish(thread, real.malloc(rounded(bytes)), bytes, &start);
 }
 
 HOOK_EXPORT void *malloc(size_t bytes)
 {
-    struct thread *thread = thread_self;        /* not NULL: the table of real functions is filled */
-    if (UNLIKELY(thread == NULL) || !sampling_passes_over(thread, bytes))
+    if (!sampling_passes_over(bytes))
         return malloc_recorded(bytes);
-    pass_begin(thread);
-    void *block = real.malloc(rounded(bytes));
-    pass_end(thread);
+    pass_begin();
+    void *block = real.malloc(bytes);
+    pass_end();
     return block;
 }
 
-HOOK_EXPORT void *calloc(size_t count, size_t each)
+/* A link map: dlclose frees it last, and free must not overlook that. */
+static inline void note_loaders(const void *block, const void *caller)
+{
+    if (UNLIKELY(module_is_loader((uint64_t)caller)) && block != NULL)
+        marks_pin(block);
+}
+
+static __attribute__((noinline)) void *calloc_recorded(size_t count, size_t each)
 {
     size_t bytes;
     if (UNLIKELY(__builtin_mul_overflow(count, each, &bytes)))
         return is_ready() ? real.calloc(count, each) : NULL;
     if (UNLIKELY(!is_ready()))
         return real_malloc_early(bytes, 16);
-    struct call call = begin(bytes);
+    struct thread *thread = thread_enter();
     struct unwind_start start = unwind_start_here();
-    return finish(call, real.calloc(1, rounded(bytes)), bytes, &start);
+    void *block = real.calloc(1, rounded(bytes));
+    if (UNLIKELY(thread == NULL))
+        note_loaders(block, __builtin_return_address(0));
+    return finish(thread, block, bytes, &start);
+}
+
+HOOK_EXPORT void *calloc(size_t count, size_t each)
+{
+    size_t bytes;
+    if (UNLIKELY(__builtin_mul_overflow(count, each, &bytes)) || !sampling_passes_over(bytes))
+        return calloc_recorded(count, each);
+    pass_begin();
+    void *block = real.calloc(count, each);
+    pass_end();
+    if (each != THREAD_VECTOR_ENTRY)
+        note_loaders(block, __builtin_return_address(0));
+    return block;
 }
 
 /* A block of the early arena moves to the heap when it is resized; its memory is not used again. */
@@ -135,30 +138,25 @@ static void *resize_recorded(struct thread *thread, void *block, size_t bytes, b
     struct blockmap_block dead;
     bool known = block != NULL && recorder_death(thread, block, start, &dead);
     void *moved = real.realloc(block, block != NULL && bytes == 0 ? 0 : rounded(bytes));
-    if (moved != NULL) {
-        if (record)
-            recorder_birth(thread, moved, bytes, start);
-    } else {
-        if (known && bytes != 0)
-            recorder_revive(thread, block, &dead);  /* realloc(p, 0) that returns NULL did free p */
-        sampling_draw(thread);
-    }
+    if (moved != NULL && record)
+        recorder_birth(thread, moved, bytes, start);
+    if (moved == NULL && known && bytes != 0)
+        recorder_revive(thread, block, &dead);      /* realloc(p, 0) that returns NULL did free p */
     return moved;
 }
 
 static inline void *resize(void *block, size_t bytes, const struct unwind_start *start)
 {
-    bool record = !is_passed_over(bytes);
+    bool record = !sampling_passes_over(bytes);
     bool known = block != NULL && (sampling_interval == 0 || blockmap_may_live(block));
     struct thread *thread = record || known ? thread_enter() : NULL;
     if (UNLIKELY(thread == NULL)) {
         /* Passed over; or a handler that interrupts a hook: the old block leaves the map, the new one stays unknown. */
         if (known)
             recorder_death_nested(block);
-        struct thread *passing = record || thread_self == NULL ? NULL : pass_begin(thread_self);
+        pass_begin();
         void *moved = real.realloc(block, block != NULL && bytes == 0 ? 0 : rounded(bytes));
-        if (passing != NULL)
-            pass_end(passing);
+        pass_end();
         return moved;
     }
     void *moved = resize_recorded(thread, block, bytes, record, start);
@@ -166,12 +164,22 @@ static inline void *resize(void *block, size_t bytes, const struct unwind_start 
     return moved;
 }
 
-HOOK_EXPORT void *realloc(void *block, size_t bytes)
+static __attribute__((noinline)) void *realloc_recorded(void *block, size_t bytes)
 {
     if (UNLIKELY(!is_ready() || real_is_early(block)))
         return block == NULL ? real_malloc_early(bytes, 16) : leave_early(block, bytes);
     struct unwind_start start = unwind_start_here();
     return resize(block, bytes, &start);
+}
+
+HOOK_EXPORT void *realloc(void *block, size_t bytes)
+{
+    if (!marks_clear(block) || !sampling_passes_over(bytes))
+        return realloc_recorded(block, bytes);
+    pass_begin();
+    void *moved = real.realloc(block, bytes);
+    pass_end();
+    return moved;
 }
 
 HOOK_EXPORT void *reallocarray(void *block, size_t count, size_t each)
@@ -187,15 +195,25 @@ HOOK_EXPORT void *reallocarray(void *block, size_t count, size_t each)
     return resize(block, bytes, &start);
 }
 
+/* Of a block that has a mark, or a neighbour that has. */
+static inline bool is_recorded(const void *block, uint64_t caller)
+{
+    return LIKELY(sampling_interval == 0) || blockmap_may_live(block) || module_is_loader(caller);
+}
+
 static __attribute__((noinline)) void free_recorded(void *block)
 {
     struct unwind_start start = unwind_start_here();
     if (block == NULL || UNLIKELY(real_is_early(block)) || UNLIKELY(!is_ready()))
         return;
-    struct thread *thread = thread_enter();
+    bool recorded = is_recorded(block, start.pc);
+    struct thread *thread = recorded ? thread_enter() : NULL;
     if (UNLIKELY(thread == NULL)) {
-        recorder_death_nested(block);
+        if (recorded)
+            recorder_death_nested(block);
+        pass_begin();
         real.free(block);
+        pass_end();
         return;
     }
     recorder_free(thread, block, &start);
@@ -207,15 +225,13 @@ static __attribute__((noinline)) void free_recorded(void *block)
 
 HOOK_EXPORT void free(void *block)
 {
-    struct thread *thread = thread_self;
-    if (LIKELY(sampling_interval == 0) || thread == NULL || block == NULL || real_is_early(block) ||
-        blockmap_may_live(block) || module_is_loader((uint64_t)__builtin_return_address(0))) {
+    if (!marks_clear(block)) {
         free_recorded(block);
         return;
     }
-    pass_begin(thread);
+    pass_begin();
     real.free(block);
-    pass_end(thread);
+    pass_end();
 }
 
 HOOK_EXPORT void free_sized(void *block, size_t bytes)
@@ -231,16 +247,35 @@ HOOK_EXPORT void free_aligned_sized(void *block, size_t alignment, size_t bytes)
     free_recorded(block);
 }
 
+/* The rarer ones: passed over or recorded, on one path. */
+static inline __attribute__((always_inline)) struct thread *begin(size_t bytes, bool *passed)
+{
+    *passed = sampling_passes_over(bytes);
+    if (!*passed)
+        return thread_enter();
+    pass_begin();
+    return NULL;
+}
+
+static inline __attribute__((always_inline)) void *end(struct thread *thread, bool passed, void *block, size_t bytes,
+                                                       const struct unwind_start *start)
+{
+    if (passed)
+        pass_end();
+    return finish(thread, block, bytes, start);
+}
+
 HOOK_EXPORT int posix_memalign(void **result, size_t alignment, size_t bytes)
 {
     if (UNLIKELY(!is_ready())) {
         *result = real_malloc_early(bytes, alignment);
         return *result == NULL ? ENOMEM : 0;
     }
-    struct call call = begin(bytes);
+    bool passed;
+    struct thread *thread = begin(bytes, &passed);
     int status = real.posix_memalign(result, alignment, rounded(bytes));
     struct unwind_start start = unwind_start_here();
-    finish(call, status == 0 ? *result : NULL, bytes, &start);
+    end(thread, passed, status == 0 ? *result : NULL, bytes, &start);
     return status;
 }
 
@@ -248,36 +283,40 @@ HOOK_EXPORT void *aligned_alloc(size_t alignment, size_t bytes)
 {
     if (UNLIKELY(!is_ready()))
         return real_malloc_early(bytes, alignment);
-    struct call call = begin(bytes);
+    bool passed;
+    struct thread *thread = begin(bytes, &passed);
     struct unwind_start start = unwind_start_here();
-    return finish(call, real.aligned_alloc(alignment, rounded(bytes)), bytes, &start);
+    return end(thread, passed, real.aligned_alloc(alignment, rounded(bytes)), bytes, &start);
 }
 
 HOOK_EXPORT void *memalign(size_t alignment, size_t bytes)
 {
     if (UNLIKELY(!is_ready()))
         return real_malloc_early(bytes, alignment);
-    struct call call = begin(bytes);
+    bool passed;
+    struct thread *thread = begin(bytes, &passed);
     struct unwind_start start = unwind_start_here();
-    return finish(call, real.memalign(alignment, rounded(bytes)), bytes, &start);
+    return end(thread, passed, real.memalign(alignment, rounded(bytes)), bytes, &start);
 }
 
 HOOK_EXPORT void *valloc(size_t bytes)
 {
     if (UNLIKELY(!is_ready()))
         return real_malloc_early(bytes, 4096);
-    struct call call = begin(bytes);
+    bool passed;
+    struct thread *thread = begin(bytes, &passed);
     struct unwind_start start = unwind_start_here();
-    return finish(call, real.valloc(bytes), bytes, &start);
+    return end(thread, passed, real.valloc(bytes), bytes, &start);
 }
 
 HOOK_EXPORT void *pvalloc(size_t bytes)
 {
     if (UNLIKELY(!is_ready()))
         return real_malloc_early(bytes, 4096);
-    struct call call = begin(bytes);
+    bool passed;
+    struct thread *thread = begin(bytes, &passed);
     struct unwind_start start = unwind_start_here();
-    return finish(call, real.pvalloc(bytes), bytes, &start);
+    return end(thread, passed, real.pvalloc(bytes), bytes, &start);
 }
 
 HOOK_EXPORT size_t malloc_usable_size(void *block)

@@ -20,7 +20,7 @@ bool module_init(void *scratch);    /* scratch: MODULE_SCRATCH bytes, as below *
 uint32_t module_find(uint64_t address, void *scratch);
 /* Call when the loader itself frees memory: notices unloaded modules, and starts a new generation of stacks. */
 void module_check_unload(void *scratch);
-extern uint64_t module_loader_start, module_loader_bytes;
+extern uint64_t module_loader_start __attribute__((visibility("hidden"))), module_loader_bytes __attribute__((visibility("hidden")));
 static inline bool module_is_loader(uint64_t pc)
 {
     return pc - module_loader_start < module_loader_bytes;

@@ -1,10 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 #include "shim/real.h"
 
+#include "shim/marks.h"
+
 #include <dlfcn.h>
+#include <errno.h>
 #include <stdalign.h>
 
-struct real_functions real;
+/* A size that no allocator grants may be passed over before the table is filled; see sampling_passes_over. */
+static void *refuse(size_t bytes)
+{
+    (void)bytes;
+    errno = ENOMEM;
+    return NULL;
+}
+
+static void *refuse_cleared(size_t count, size_t each)
+{
+    return refuse(count * each);
+}
+
+struct real_functions real = {.malloc = refuse, .calloc = refuse_cleared};
 bool real_ready;
 
 alignas(64) unsigned char real_early_arena[REAL_EARLY_BYTES];
@@ -25,6 +41,7 @@ void *real_malloc_early(size_t bytes, size_t alignment)
             return NULL;
     } while (!__atomic_compare_exchange_n(&early_used, &old, end, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
     *(size_t *)(real_early_arena + start - 16) = bytes;
+    marks_pin(real_early_arena + start);
     return real_early_arena + start;
 }
 

@@ -34,7 +34,7 @@ struct real_functions {
 #undef HOOK
 #undef HOOK_OPTIONAL
 };
-extern struct real_functions real;
+extern struct real_functions real __attribute__((visibility("hidden")));
 
 /* Fills the table on the first call.  False while the lookups run (the same thread came back in), and when libc
  * lacks a function that every libc has: the caller then serves from the early arena. */
@@ -44,7 +44,7 @@ bool real_is_glibc(void);       /* malloc is glibc's own, so chunk headers may b
 
 void *real_malloc_early(size_t bytes, size_t alignment);    /* zeroed; NULL when the arena is used up */
 size_t real_size_early(const void *block);
-extern unsigned char real_early_arena[];
+extern unsigned char real_early_arena[] __attribute__((visibility("hidden")));
 #define REAL_EARLY_BYTES (256u * 1024)
 static inline bool real_is_early(const void *block)
 {

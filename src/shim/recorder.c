@@ -4,6 +4,7 @@
 #include "freestanding/sys.h"
 #include "shim/control.h"
 #include "shim/cycles.h"
+#include "shim/marks.h"
 #include "shim/recording.h"
 #include "shim/sampled_peak.h"
 #include "shim/sampling.h"
@@ -267,19 +268,18 @@ __attribute__((cold, noinline)) static void retire_stale(struct thread *thread, 
     struct sampling_weight weight = sampling_weight(block, old->requested, old->site);
     if (cell != NULL)
         subtract(thread, cell, site, weight, slack_of(old));
+    marks_remove(block);
     sampled_peak_count(block, old->site, old->requested, false);
     __atomic_add_fetch(&recording_live->stale_live, 1, __ATOMIC_RELAXED);
 }
 
-/* Sampled mode.  False: exact mode has just ended under this thread, and its first draw passes this block over. */
-__attribute__((noinline)) static bool draw_next(struct thread *thread, size_t requested)
+/* Sampled mode.  False: there is no sampling point in the block.  The hook found none to count down, for the thread was new or
+ * exact mode has just ended under it. */
+static bool holds_point(struct thread *thread, size_t requested)
 {
-    bool first = thread->sample_left < SAMPLING_EXACT / 2;
-    sampling_draw(thread);
-    if (!first)
-        return true;
-    thread->sample_left -= (int64_t)requested + SAMPLING_OVERHEAD;
-    if (thread->sample_left > 0)
+    if (!thread->drawn)
+        sampling_draw(thread);
+    if (sampling_passes_over(requested))
         return false;
     sampling_draw(thread);
     return true;
@@ -306,11 +306,16 @@ static inline __attribute__((always_inline)) void born(struct thread *thread, co
                                                        uint32_t site, struct hmk_cell *cell, bool sampled)
 {
     struct blockmap_birth birth;
+    if (sampled)
+        marks_add(block);
     blockmap_birth(block, requested, site, &birth);
     if (__builtin_expect(birth.stale, 0))
         retire_stale(thread, block, &birth.old);
-    if (__builtin_expect(!birth.stored, 0))
+    if (__builtin_expect(!birth.stored, 0)) {
+        if (sampled)
+            marks_remove(block);
         return;     /* its death will not be seen either: the totals stay consistent */
+    }
     struct sampling_weight weight = {1, requested};
     if (sampled)
         weight = sampling_weight(block, requested, site);
@@ -322,14 +327,14 @@ static inline __attribute__((always_inline)) void born(struct thread *thread, co
         sampled_peak_count_slow(block, site, requested, true);
     }
     thread->last_block = block;
-    thread->last_left = thread->sample_left;
+    thread->last_left = sampling_line.sample_left;
 }
 
 __attribute__((noinline)) static void birth_sampled(struct thread *thread, const void *block, size_t requested,
                                                     const struct unwind_start *start)
 {
     uint64_t began = begin_event(thread);
-    if (!draw_next(thread, requested))
+    if (!holds_point(thread, requested))
         return;
     uint32_t site = stack_site_heap(thread, start);
     struct hmk_cell *cell = cell_of(thread, &site);
@@ -374,7 +379,7 @@ static inline __attribute__((always_inline)) void died(struct thread *thread, co
     subtract(thread, cell, site, weight, slack_of(dead));
     if (thread->last_block == block) {
         /* In sampled mode other blocks may have come since, and passed; each took something off sample_left. */
-        if (thread->sample_left == thread->last_left || sampling_interval == 0)
+        if (sampling_line.sample_left == thread->last_left || sampling_interval == 0)
             cell->temporary += weight.count;
         thread->last_block = NULL;
     }
@@ -400,10 +405,13 @@ static inline __attribute__((always_inline)) bool death(struct thread *thread, c
     }
     uint32_t site = dead->site;
     struct hmk_cell *cell = cell_of(thread, &site);
-    if (__builtin_expect(cell == NULL, 0))
+    if (__builtin_expect(cell == NULL, 0)) {
+        marks_remove(block);
         return true;
+    }
     /* Who frees a block of sampled mode knows that it has begun: the block came from one who knew. */
     if (__builtin_expect(sampling_interval != 0, 0)) {
+        marks_remove(block);
         died_weighted(thread, block, site, cell, dead);
         end_event(thread, dead->requested, began, true);
         return true;
@@ -428,6 +436,7 @@ void recorder_free(struct thread *thread, const void *block, const struct unwind
 /* Takes back what recorder_death counted; a peak share kept meanwhile stays right, since nothing was freed. */
 void recorder_revive(struct thread *thread, const void *block, const struct blockmap_block *dead)
 {
+    marks_add(block);
     blockmap_revive(block, dead);
     uint32_t site = dead->site;
     struct hmk_cell *cell = cell_of(thread, &site);
@@ -448,6 +457,7 @@ void recorder_death_nested(const void *block)
     struct blockmap_block dead;
     if (thread == NULL || *thread_gate == THREAD_GATE_SHUT || !blockmap_death(block, 0, &dead))
         return;
+    marks_remove(block);
     struct sampling_weight weight = sampling_weight(block, dead.requested, dead.site);
     sampled_peak_count(block, dead.site, dead.requested, false);
     /* Another handler may come in between, and defer a free of its own. */

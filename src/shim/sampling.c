@@ -5,6 +5,7 @@
 #include "shim/cycles.h"
 #include "shim/thread.h"
 
+THREAD_LOCAL struct sampling_line sampling_line;
 uint64_t sampling_interval;
 uint32_t sampling_first_site = UINT32_MAX;
 
@@ -61,12 +62,13 @@ static uint64_t next_random(struct thread *thread)
 void sampling_draw(struct thread *thread)
 {
     uint64_t interval = __atomic_load_n(&sampling_interval, __ATOMIC_ACQUIRE);
+    thread->drawn = interval != 0;
     if (interval == 0) {
-        thread->sample_left = SAMPLING_EXACT;
+        sampling_line.sample_left = 0;
         return;
     }
     double uniform = ((double)(next_random(thread) >> 11) + 1) / 9007199254740992.0;
-    thread->sample_left = (int64_t)(-logarithm(uniform) * (double)interval) + 1;
+    sampling_line.sample_left = (uint64_t)(-logarithm(uniform) * (double)interval);
 }
 
 /* 1 / (1 - exp(-x)).  For small x the series of the whole, since the subtraction would lose the digits that matter. */

@@ -7,8 +7,9 @@
  *
  * Allocations form a line of bytes, requested + 16 for each; sampling points lie on it at exponentially distributed
  * distances of mean `interval`.  An allocation of m = requested + 16 bytes is recorded with probability p = 1 - exp(-m /
- * interval), and counts 1 / p times.  Each thread has its own line: thread->sample_left bytes until its next point, so
- * an allocation that is not recorded costs one subtraction.  In exact mode sample_left stays negative.
+ * interval), and counts 1 / p times.  Each thread has its own line: sampling_line.sample_left bytes before its next point, so
+ * an allocation that is not recorded costs one subtraction.  It is 0, so that nothing is passed over, in exact mode, in a
+ * thread that is not known yet, and in all before the table of real functions is filled.
  *
  * The weight of a block is computed anew when it dies, from its size, its address and its site, so nothing is stored
  * for it.  Sites of sampled stacks carry HMK_SITE_SAMPLED and have ids from sampling_first_site on; those before, from the exact
@@ -20,21 +21,30 @@
 #include <stddef.h>
 #include <stdint.h>
 
-extern uint64_t sampling_interval;      /* 0: exact mode */
-extern uint32_t sampling_first_site;    /* UINT32_MAX in exact mode */
+extern uint64_t sampling_interval __attribute__((visibility("hidden")));    /* 0: exact mode */
+extern uint32_t sampling_first_site __attribute__((visibility("hidden")));  /* UINT32_MAX in exact mode */
 #define SAMPLING_OVERHEAD 16
-#define SAMPLING_EXACT (INT64_MIN / 2)
+
+/* All that a call that is passed over needs of its thread. */
+struct sampling_line {
+    uint64_t sample_left;
+    uint32_t passing;                   /* inside real functions that a hook passed on unrecorded; see control.h */
+};
+extern THREAD_LOCAL struct sampling_line sampling_line;
 
 void sampling_start(uint64_t interval, uint32_t first_site);
-/* At the beginning of a thread, and when exact mode ended under it. */
+/* At the beginning of the calling thread, and when exact mode ended under it. */
 void sampling_draw(struct thread *thread);
 
-/* The countdown; in exact mode sample_left is never above 0.  The mask keeps absurd sizes, which will be refused, from
- * turning it round, were there 100,000 of them. */
-#define SAMPLING_COUNTED_BYTES ((UINT64_C(1) << 44) - 1)
-static inline bool sampling_passes_over(struct thread *thread, size_t bytes)
+/* The calling thread's countdown, which stays as it is where the answer is no: recorder_birth asks again.  (The last 16 sizes turn
+ * round, and the first of them is passed over in exact mode, too: no allocator grants them.) */
+static inline __attribute__((always_inline)) bool sampling_passes_over(size_t bytes)
 {
-    return (thread->sample_left -= (int64_t)(bytes & SAMPLING_COUNTED_BYTES) + SAMPLING_OVERHEAD) > 0;
+    uint64_t rest;
+    if (__builtin_expect(__builtin_sub_overflow(sampling_line.sample_left, (uint64_t)bytes + SAMPLING_OVERHEAD, &rest), 0))
+        return false;
+    sampling_line.sample_left = rest;
+    return true;
 }
 
 struct sampling_weight {

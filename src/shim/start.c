@@ -8,6 +8,7 @@
 #include "shim/fork.h"
 #include "shim/lever.h"
 #include "shim/mapping.h"
+#include "shim/marks.h"
 #include "shim/module.h"
 #include "shim/overhead.h"
 #include "shim/python.h"
@@ -106,8 +107,10 @@ static bool set_up(void)
     blockmap_init(start_is_glibc);
     if (!recording_open(&start_settings, environ) || !thread_init() || !stack_init((uint32_t)start_settings.verify) || !module_init(scratch))
         return false;
-    if (start_settings.sample_bytes != 0)
+    if (start_settings.sample_bytes != 0) {
+        marks_begin();
         sampling_start(start_settings.sample_bytes, HMK_SITE_FIRST);
+    }
     if (start_settings.free_sites)
         recorder_charge_free_sites();
     if (start_settings.python && start_settings.verify == 0)     /* the oracle knows native frames only */

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 
 extern struct settings start_settings;
-extern bool start_is_glibc;                 /* the blocks are glibc's: chunk headers may be read */
+extern bool start_is_glibc __attribute__((visibility("hidden")));     /* the blocks are glibc's: chunk headers may be read */
 
 /* The gate is shut and an event came: begins the recording when it is the first event of the process, ahead of our
  * constructor.  False: not now, or not at all. */

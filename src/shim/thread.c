@@ -17,7 +17,7 @@
 #include <stdalign.h>
 #include <sys/mman.h>
 
-_Thread_local struct thread *thread_self;
+THREAD_LOCAL struct thread *thread_self;
 
 /* 64 KiB: a whole page on every machine, so that nothing else is wiped with it. */
 static alignas(65536) uint32_t gate_page[65536 / sizeof(uint32_t)];
@@ -47,7 +47,6 @@ static void forget_event(struct thread *thread)
     thread->stack_generation = 0;       /* the unwinder's state, too, may be half of one stack and half of another */
     if (thread->unwind_whole != NULL)
         unwind_thread_reset(thread->unwind_whole);
-    thread->passing = 0;
 }
 
 /* The thread's cache goes after its last TSD destructor, under the allocator's locks: no request may be served then. */
@@ -59,6 +58,7 @@ static void tear_down(void *state)
     if (thread == thread_self && thread->busy != 0) {
         stack_abandon(thread);
         forget_event(thread);
+        sampling_line.passing = 0;
         __atomic_add_fetch(&recording_live->abandoned_events, 1, __ATOMIC_RELAXED);
     }
 }
@@ -330,6 +330,7 @@ __attribute__((cold, noinline)) struct thread *thread_enter_slow(uintptr_t frame
     if (abandoned) {
         stack_abandon(thread);
         forget_event(thread);
+        sampling_line.passing = 0;
         recording_reopen();     /* had it called abort(), it was saved */
         __atomic_add_fetch(&recording_live->abandoned_events, 1, __ATOMIC_RELAXED);
     }

@@ -51,9 +51,8 @@ enum thread_gate_state {
 struct thread {
     uintptr_t busy;                     /* frame address of the hook that this thread is in; 0: in none */
     uint64_t busy_return;               /* what that frame returns to */
-    int64_t sample_left;                /* bytes until the next sampled allocation; see sampling.h */
     const void *last_block;             /* newest block, NULL once another event came */
-    int64_t last_left;                  /* sample_left when it was made */
+    uint64_t last_left;                 /* sampling_line.sample_left when it was made */
     int32_t countdown;                  /* events until the clock is looked at */
     uint32_t pending;                   /* enum thread_pending: work for the outermost exit */
     struct unwind_thread *unwind;
@@ -62,8 +61,8 @@ struct thread {
     uint64_t *hash;                     /* prefix hashes and nodes of the last captured stack, root first */
     uint32_t *node;
     uint32_t stack_generation;
+    bool drawn;                         /* the next sampling point was */
     uint32_t verify_countdown;          /* captures until one is verified; 0: never */
-    uint32_t passing;                   /* inside real functions that a hook passed on unrecorded (sampled mode) */
     uint32_t no_serve;                  /* inside fork or a libc call that holds arena locks, or being torn down */
     uint64_t spent_cycles;              /* in our hooks, estimated from one event in 64; see overhead.h */
     uint64_t random;
@@ -78,8 +77,9 @@ struct thread {
 #define THREAD_SCRATCH (192u * 1024)
 #define THREAD_SCRATCH_MERGE (64u * 1024)   /* offset of the part for merging Python and native frames */
 
-extern _Thread_local struct thread *thread_self __attribute__((tls_model("initial-exec")));
-extern uint32_t *thread_gate;           /* enum thread_gate_state */
+#define THREAD_LOCAL _Thread_local __attribute__((tls_model("initial-exec"), visibility("hidden")))
+extern THREAD_LOCAL struct thread *thread_self;
+extern uint32_t *thread_gate __attribute__((visibility("hidden")));     /* enum thread_gate_state */
 
 struct thread *thread_enter_slow(uintptr_t frame, uint64_t returns_to);
 void thread_leave_slow(struct thread *thread);

@@ -70,3 +70,51 @@ same_ledgers() {
     equal unsampled false "$(of sampled '.pins[0].unsampled')"
     [[ $(jq -r '.sites[] | select(.id == '"$(of sampled '.pins[0].site')"') | .where' sampled.json) == make_pin* ]]
 }
+
+# all_free FILE LEAST: make_one made at least LEAST blocks, by the estimate, and none of its sites has a block left.
+all_free() {
+    by_function make_one "$1" >site
+    (($(value blocks <site) > $2))
+    equal "live blocks" 0 "$(value live_blocks <site)"
+    equal "live bytes" 0 "$(value live_bytes <site)"
+    equal "sites of negative live bytes" 0 "$(fact "$1" negative_sites)"
+}
+
+# 512: 60,000 of them live at once, four for each byte of the marks; 64K: most frees are passed over.
+@test "sampled: the death of every recorded block is seen, whoever frees it and however many live" {
+    local interval threads
+    for interval in 512 4K 64K; do
+        for threads in 1 6; do
+            rm -f "$work"/*.hmk
+            HEAPMARK_OPTIONS=sample=$interval HEAPMARK_OUT=$work/%p.hmk profiled "$programs/freeall" $threads $((120000 / threads)) >out
+            equal recordings 2 "$(ls "$work"/*.hmk | wc -l)"
+            for file in "$work"/*.hmk; do
+                all_free "$file" $((100000 / threads))
+            done
+        done
+    done
+}
+
+@test "sampled from an exhausted budget on: the blocks of the exact part are seen to die, too" {
+    HEAPMARK_OPTIONS=budget=1 HEAPMARK_OUT=$work/%p.hmk profiled "$programs/freeall" 3 400000 >out
+    for file in "$work"/*.hmk; do
+        "$heapmark" dump "$file" >dump
+        if grep -q '^sampled_from_ns=[1-9]' dump; then
+            switched=$file
+        fi
+        all_free "$file" 300000
+    done
+    [[ -n $switched ]]
+}
+
+# Hardly a link map is recorded.  Were unloads overlooked, blue's stacks would be taken for red's.
+@test "sampled: a library that is closed and another in its place keep their names" {
+    HEAPMARK_OPTIONS=sample=16K profiled "$programs/loader" "$programs/.libs" 2000 >out
+    file=$(recording)
+    for colour in red blue; do
+        by_function "plugin_$colour" "$file" >site
+        bytes=$(value ${colour}_bytes <out)
+        within "$colour bytes" "$bytes" "$(value bytes <site)" $((bytes * 2 / 5))
+    done
+    (($(fact "$file" event.module_unload) > 800))
+}

@@ -6,6 +6,7 @@
 #include "shim/control.h"
 #include "shim/fork.h"
 #include "shim/lever.h"
+#include "shim/marks.h"
 #include "shim/module.h"
 #include "shim/overhead.h"
 #include "shim/real.h"
@@ -221,7 +222,7 @@ uint32_t fake_malloc(uintptr_t block, size_t bytes, uint64_t stack)
 {
     static const struct unwind_start nowhere;
     struct blockmap_block found = {0};
-    if (thread_self != NULL && sampling_passes_over(thread_self, bytes))
+    if (sampling_passes_over(bytes))
         return 0;
     struct thread *thread = thread_enter();
     if (thread == NULL)
@@ -236,7 +237,7 @@ bool fake_free(uintptr_t block)
 {
     static const struct unwind_start nowhere;
     struct blockmap_block dead;
-    if (sampling_interval != 0 && !blockmap_may_live((void *)block))
+    if (marks_clear((void *)block) || (sampling_interval != 0 && !blockmap_may_live((void *)block)))
         return false;
     struct thread *thread = thread_enter();
     if (thread == NULL)

@@ -3,10 +3,13 @@
 
 #include "fake_process.h"
 
+#include "shim/marks.h"
+#include "shim/recorder.h"
 #include "shim/recording.h"
 #include "shim/sampling.h"
 #include <check.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 
 #define HEAP UINT64_C(0x7f0000000000)
@@ -43,8 +46,8 @@ START_TEST(chance_times_weight_is_one)
     enum { DRAWS = 200000 };
     for (int i = 0; i < DRAWS; i++) {
         sampling_draw(&thread);
-        ck_assert_int_gt(thread.sample_left, 0);
-        sum += (double)thread.sample_left;
+        ck_assert(thread.drawn);
+        sum += (double)sampling_line.sample_left;
     }
     /* Exponential: the standard error of the mean is mean / sqrt(n). */
     ck_assert_double_le(fabs(sum / DRAWS - 524288), 3 * 524288 / sqrt(DRAWS));
@@ -53,13 +56,14 @@ END_TEST
 
 START_TEST(exact_mode_weighs_one_and_passes_nothing_over)
 {
-    struct thread thread = {.sample_left = 77};
+    struct thread thread = {.drawn = true};
+    sampling_line.sample_left = 77;
     struct sampling_weight weight = sampling_weight((void *)HEAP, 1000, 4);
     ck_assert_uint_eq(weight.count, 1);
     ck_assert_uint_eq(weight.bytes, 1000);
     sampling_draw(&thread);
     for (int i = 0; i < 200000; i++)
-        ck_assert_msg(!sampling_passes_over(&thread, SIZE_MAX), "at %d", i);
+        ck_assert_msg(!sampling_passes_over(i % 2 ? SIZE_MAX : 0), "at %d", i);
 }
 END_TEST
 
@@ -260,7 +264,8 @@ START_TEST(first_event_after_the_switch_is_no_sure_hit)
     int hits = 0;
     for (uintptr_t i = 1; i <= 1000; i++) {
         thread_self->random = next_random(&seed) | 1;
-        thread_self->sample_left = SAMPLING_EXACT;
+        sampling_line.sample_left = 0;
+        thread_self->drawn = false;
         hits += fake_malloc(HEAP + (i << 20), 10000, 1) != 0;
     }
     /* Expected 10 of 1000. */
@@ -273,7 +278,7 @@ START_TEST(temporary_blocks_of_sampled_mode_are_not_those_that_others_passed)
 {
     sampling_start(1000, 0);
     thread_current()->random = 7;
-    thread_self->sample_left = 1;
+    sampling_line.sample_left = 0;
     uint32_t site = fake_malloc(HEAP, 400, 1);
     ck_assert_uint_ne(site, 0);
     fake_free(HEAP);
@@ -282,9 +287,9 @@ START_TEST(temporary_blocks_of_sampled_mode_are_not_those_that_others_passed)
     do {
         fake_free(HEAP);
         temporary = fake_sum_of(site).temporary;
-        thread_self->sample_left = 1;
+        sampling_line.sample_left = 0;
         ck_assert_uint_eq(fake_malloc(HEAP, 400, 1), site);
-    } while (thread_self->sample_left < 100);
+    } while (sampling_line.sample_left < 100);
     ck_assert_uint_eq(fake_malloc(HEAP + 4096, 16, 1), 0);
     fake_free(HEAP);
     ck_assert_int_eq(fake_sum_of(site).live_blocks, 0);
@@ -292,11 +297,169 @@ START_TEST(temporary_blocks_of_sampled_mode_are_not_those_that_others_passed)
 }
 END_TEST
 
+/* Every thread's first block is new to the hook, which has no countdown for it. */
+static void *one_block(void *hits)
+{
+    fake_malloc(HEAP + ((uintptr_t)&hits & 0xffff0), 10000, 1);
+    *(int *)hits += !marks_clear((void *)(HEAP + ((uintptr_t)&hits & 0xffff0)));
+    fake_free(HEAP + ((uintptr_t)&hits & 0xffff0));
+    return NULL;
+}
+
+START_TEST(first_event_of_a_thread_is_no_sure_hit)
+{
+    marks_begin();
+    sampling_start(1000000, HMK_SITE_FIRST);
+    int hits = 0;
+    for (int i = 0; i < 2000; i++) {
+        pthread_t thread;
+        ck_assert_int_eq(pthread_create(&thread, NULL, one_block, &hits), 0);
+        pthread_join(thread, NULL);
+    }
+    /* Expected 20 of 2000. */
+    ck_assert_int_gt(hits, 0);
+    ck_assert_int_lt(hits, 60);
+    ck_assert_int_eq(recording_live->heap.live_blocks, 0);
+}
+END_TEST
+
+/* ---- marks --------------------------------------------------------------------------------------- */
+
+static uint32_t marks_set(void)
+{
+    uint32_t set = 0;
+    for (uint32_t i = 0; i < MARKS_COUNT; i++)
+        set += marks[i] != MARKS_NONE;
+    return set;
+}
+
+START_TEST(marks_tell_what_may_be_recorded)
+{
+    char *block = (char *)HEAP;
+    ck_assert(!marks_clear(block));         /* exact mode: everything may be */
+    marks_pin(block + 640);
+    marks_add(block + 64);
+    marks_remove(block + 64);
+    marks_begin();
+    ck_assert(!marks_clear(NULL));
+    ck_assert(!marks_clear(block + 640));   /* what was pinned before stays so */
+    ck_assert_uint_eq(marks_set(), 2);
+    marks_remove(block + 640);
+    marks_remove(NULL);
+    ck_assert_uint_eq(marks_set(), 2);
+    marks_add(block + 64);
+    ck_assert(!marks_clear(block + 64));
+    ck_assert(marks_clear(block + 96));
+    marks_add(block + 64 + ((size_t)MARKS_COUNT << MARKS_SHIFT));
+    marks_remove(block + 64);
+    ck_assert(!marks_clear(block + 64));
+    marks_remove(block + 64 + ((size_t)MARKS_COUNT << MARKS_SHIFT));
+    ck_assert(marks_clear(block + 64));
+    marks_remove(block + 64);               /* one too many takes nothing from others */
+    marks_add(block + 64);
+    ck_assert(!marks_clear(block + 64));
+    /* More than a byte can count: it stays marked for good. */
+    for (int i = 0; i < 300; i++)
+        marks_add(block + 128);
+    for (int i = 0; i < 300; i++)
+        marks_remove(block + 128);
+    ck_assert(!marks_clear(block + 128));
+    marks_pin(block + 192);
+    marks_remove(block + 192);
+    ck_assert(!marks_clear(block + 192));
+}
+END_TEST
+
+/* More blocks than there are bytes: each is found when it dies, and hardly a mark stays. */
+START_TEST(no_death_of_a_recorded_block_is_lost)
+{
+    enum { BLOCKS = 50000 };
+    static bool recorded[BLOCKS];
+    marks_begin();
+    sampling_start(200, HMK_SITE_FIRST);
+    int64_t count = 0;
+    for (int round = 0; round < 2; round++) {
+        for (uintptr_t i = 0; i < BLOCKS; i++) {
+            recorded[i] = fake_malloc(HEAP + i * 1040, 1000, i % 20) != 0;
+            count += recorded[i];
+            ck_assert(!recorded[i] || !marks_clear((void *)(HEAP + i * 1040)));
+        }
+        ck_assert_int_gt(count, BLOCKS * 9 / 10);
+        for (uintptr_t i = 0; i < BLOCKS; i++)
+            ck_assert_int_eq(fake_free(HEAP + i * 1040), recorded[i]);
+        ck_assert_int_eq(recording_live->heap.live_blocks, 0);
+        ck_assert_uint_eq(marks_set(), 1);
+        count = 0;
+    }
+}
+END_TEST
+
+/* Births over others that the map believed live, and a realloc that fails. */
+START_TEST(stale_and_revived_blocks_are_marked_once)
+{
+    static const struct unwind_start nowhere;
+    struct blockmap_block dead;
+    void *block = (void *)(HEAP + 4096);
+    marks_begin();
+    sampling_start(1, HMK_SITE_FIRST);
+    for (int i = 0; i < 10; i++)
+        ck_assert_uint_ne(fake_malloc(HEAP + 4096, 1000, 1), 0);
+    ck_assert_uint_eq(recording_live->stale_live, 9);
+    struct thread *thread = thread_enter();
+    ck_assert(recorder_death(thread, block, &nowhere, &dead));
+    ck_assert(marks_clear(block));
+    recorder_revive(thread, block, &dead);
+    ck_assert(!marks_clear(block));
+    recorder_death_nested(block);           /* a handler's free, within our event */
+    ck_assert(marks_clear(block));
+    thread_leave(thread);
+    ck_assert_uint_eq(marks_set(), 1);
+    ck_assert_int_eq(recording_live->heap.live_blocks, 0);
+}
+END_TEST
+
+static void *mark_and_unmark(void *seed)
+{
+    uint64_t random = (uintptr_t)seed;
+    static _Thread_local void *kept[64];
+    for (int i = 0; i < 200000; i++) {
+        uint32_t at = next_random(&random) % 64;
+        if (kept[at] != NULL) {
+            if (marks_clear(kept[at]))
+                return seed;
+            marks_remove(kept[at]);
+        }
+        kept[at] = (void *)(HEAP + next_random(&random) % 16 * 32);     /* all threads meet on 16 bytes */
+        marks_add(kept[at]);
+    }
+    for (int at = 0; at < 64; at++)
+        if (kept[at] != NULL)
+            marks_remove(kept[at]);
+    return NULL;
+}
+
+START_TEST(marks_of_many_threads)
+{
+    pthread_t thread[4];
+    marks_begin();
+    for (uintptr_t i = 0; i < 4; i++)
+        ck_assert_int_eq(pthread_create(&thread[i], NULL, mark_and_unmark, (void *)(i + 1)), 0);
+    for (int i = 0; i < 4; i++) {
+        void *failed;
+        pthread_join(thread[i], &failed);
+        ck_assert_ptr_null(failed);
+    }
+    ck_assert_uint_eq(marks_set(), 1);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
         chance_times_weight_is_one, exact_mode_weighs_one_and_passes_nothing_over, totals_are_unbiased, halves_estimate_the_whole,
-        first_event_after_the_switch_is_no_sure_hit, temporary_blocks_of_sampled_mode_are_not_those_that_others_passed,
+        first_event_after_the_switch_is_no_sure_hit, first_event_of_a_thread_is_no_sure_hit, marks_tell_what_may_be_recorded,
+        no_death_of_a_recorded_block_is_lost, stale_and_revived_blocks_are_marked_once, marks_of_many_threads,
+        temporary_blocks_of_sampled_mode_are_not_those_that_others_passed,
     };
     Suite *suite = suite_create("sampling");
     TCase *all = tcase_create("all");
