@@ -34,6 +34,7 @@ static uint32_t map_failures;
 void blockmap_init(bool glibc)
 {
     blockmap.foreign = !glibc;
+    blockmap.quick_leaves = glibc ? sizeof blockmap.leaf / sizeof *blockmap.leaf : 0;
     blockmap.shift = glibc ? 5 : 4;
 }
 

@@ -93,6 +93,7 @@ struct blockmap_leaf {
 struct blockmap {
     struct blockmap_leaf *leaf[UINT64_C(1) << (BLOCKMAP_ADDRESS_BITS - BLOCKMAP_LEAF_SHIFT)];
     struct blockmap_leaf *first;
+    uint32_t quick_leaves;              /* leaves in which blocks have the headers of glibc's chunks: all, or none */
     bool foreign;
     uint8_t shift;
 };
@@ -119,6 +120,17 @@ static inline size_t blockmap_page_index(uintptr_t address)
     return (size_t)(address & (BLOCKMAP_LEAF_BYTES - 1)) / BLOCKMAP_PAGE_BYTES;
 }
 
+/* The same for the quick ways, which go by the headers of glibc's chunks. */
+static inline __attribute__((always_inline)) struct blockmap_leaf *blockmap_quick_leaf_of(uintptr_t address)
+{
+    uintptr_t index = address >> BLOCKMAP_LEAF_SHIFT;
+    if (__builtin_expect(index >= blockmap.quick_leaves, 0))
+        return NULL;
+    if (index >= sizeof blockmap.leaf / sizeof *blockmap.leaf)
+        __builtin_unreachable();
+    return __atomic_load_n(&blockmap.leaf[index], __ATOMIC_ACQUIRE);
+}
+
 /* The smallest chunk of glibc that holds a request. */
 static inline size_t blockmap_smallest_chunk(size_t requested)
 {
@@ -130,43 +142,57 @@ static inline size_t blockmap_smallest_chunk(size_t requested)
 /* Once, before any other call.  glibc: chunk headers may be read. */
 void blockmap_init(bool glibc);
 
-/* A birth or death of this block follows soon; what it will look at is on its way meanwhile. */
-static inline void blockmap_prefetch(const void *block)
+/* Where the birth of a block will look, under glibc; what is there is on its way meanwhile.  NULL: the slow way finds out. */
+struct blockmap_place {
+    uint32_t *cell;
+    const uint32_t *record;
+};
+static inline __attribute__((always_inline)) struct blockmap_place blockmap_look(const void *block)
 {
     uintptr_t address = (uintptr_t)block;
-    struct blockmap_leaf *leaf = blockmap_leaf_of(address);
-    if (leaf) {
-        __builtin_prefetch(&leaf->cell[blockmap_cell_index(address, 5)], 1);
-        __builtin_prefetch(&leaf->page_record[blockmap_page_index(address)]);
-    }
+    struct blockmap_leaf *leaf = blockmap_quick_leaf_of(address);
+    if (__builtin_expect(leaf == NULL, 0))
+        return (struct blockmap_place){NULL, NULL};
+    uint32_t *cell = &leaf->cell[blockmap_cell_index(address, 5)], *record = &leaf->page_record[blockmap_page_index(address)];
+    __asm__("" : "+r"(cell), "+r"(record));      /* two pointers to keep, rather than what they are made of */
+    __builtin_prefetch(cell, 1);
+    __builtin_prefetch(record);
+    return (struct blockmap_place){cell, record};
+}
+
+/* The birth of a small block under glibc, in most cases: its usable size, else 0 and nothing was changed.
+ * Budget: three loads, one store. */
+static inline __attribute__((always_inline)) size_t blockmap_birth_quick(struct blockmap_place place, const void *block,
+                                                                         size_t requested, uint32_t site)
+{
+    uintptr_t address = (uintptr_t)block;
+    if (__builtin_expect(place.cell == NULL, 0))
+        return 0;
+    if (__builtin_expect(requested >= BLOCKMAP_DIRECT_LIMIT, 0) || __builtin_expect((address & 15) != 0, 0))
+        return 0;
+    /* Two of the header's low bits say nothing of the size; the third is set in mmapped chunks, of whole pages.  The chunk is the
+     * smallest that holds the request: of 32 bytes, or with less than 16 to spare. */
+    size_t chunk = *(const size_t *)(address - sizeof(size_t)) & ~(size_t)5, slack = chunk - sizeof(size_t) - requested;
+    if (__builtin_expect(slack >= 16, 0) && (chunk != 32 || slack > 24))
+        return 0;
+    if (__builtin_expect(__atomic_load_n(place.record, __ATOMIC_ACQUIRE) != 0, 0) ||
+        __builtin_expect((*place.cell & BLOCKMAP_LIVE) != 0, 0))
+        return 0;
+    __atomic_store_n(place.cell, BLOCKMAP_LIVE | (uint32_t)(address & 16) << 26 | (uint32_t)requested << BLOCKMAP_CODE_SHIFT | site,
+                     __ATOMIC_RELAXED);
+    return chunk - sizeof(size_t);
 }
 
 /* After the real allocation.  Sets all of *birth but `old`: the usable size; `stored`, false when there was no memory
  * for the leaf (or no way to tell the block's size); `stale`, when the map believed another live block there, whose
- * counters the caller then retires: it is returned in `old`.
- * Budget of the common case, a small block under glibc: four loads, one store. */
+ * counters the caller then retires: it is returned in `old`. */
 static inline void blockmap_birth(const void *block, size_t requested, uint32_t site, struct blockmap_birth *birth)
 {
-    uintptr_t address = (uintptr_t)block;
-    struct blockmap_leaf *leaf = blockmap_leaf_of(address);
-    if (__builtin_expect(leaf && requested < BLOCKMAP_DIRECT_LIMIT && !blockmap.foreign, 1)) {
-        size_t chunk = blockmap_smallest_chunk(requested);
-        /* Two of the header's low bits say nothing of the size; the third is set in mmapped chunks. */
-        size_t header = *(const size_t *)(address - sizeof(size_t)) & ~(size_t)5;
-        uint32_t *cell = &leaf->cell[blockmap_cell_index(address, 5)];
-        if (__builtin_expect(header == chunk && !(address & 15) &&
-                __atomic_load_n(&leaf->page_record[blockmap_page_index(address)], __ATOMIC_ACQUIRE) == 0 &&
-                !(*cell & BLOCKMAP_LIVE), 1)) {
-            uint32_t word = BLOCKMAP_LIVE | (uint32_t)(address & 16) << 26 |
-                (uint32_t)requested << BLOCKMAP_CODE_SHIFT | site;
-            __atomic_store_n(cell, word, __ATOMIC_RELAXED);
-            birth->usable = chunk - sizeof(size_t);
-            birth->stored = true;
-            birth->stale = false;
-            return;
-        }
-    }
-    blockmap_birth_slow(address, requested, site, birth);
+    birth->usable = blockmap_birth_quick(blockmap_look(block), block, requested, site);
+    birth->stored = birth->usable != 0;
+    birth->stale = false;
+    if (!birth->stored)
+        blockmap_birth_slow((uintptr_t)block, requested, site, birth);
 }
 
 /* To ThreadSanitizer a store of four cells is no atomic one, although to their readers, of one cell each, it is. */
@@ -197,30 +223,38 @@ static inline void blockmap_paint_few(uint32_t *cell, size_t count, uint32_t val
         __atomic_store_n(cell + 2, value, __ATOMIC_RELAXED);
 }
 
+/* The death of a small block under glibc that lies within a page, in most cases; else `usable` is 0 and nothing was changed.
+ * `painter` as below. */
+static inline __attribute__((always_inline)) struct blockmap_block blockmap_death_quick(const void *block, uint32_t painter)
+{
+    static const struct blockmap_block nothing;
+    uintptr_t address = (uintptr_t)block;
+    struct blockmap_leaf *leaf = blockmap_quick_leaf_of(address);
+    if (__builtin_expect(leaf == NULL, 0))
+        return nothing;
+    uint32_t *cell = &leaf->cell[blockmap_cell_index(address, 5)];
+    uint32_t word = __atomic_load_n(cell, __ATOMIC_RELAXED);
+    /* Live, and in that half of the cell. */
+    if (__builtin_expect((word & (BLOCKMAP_LIVE | BLOCKMAP_UPPER)) != (BLOCKMAP_LIVE | (uint32_t)(address & 31) << 26), 0))
+        return nothing;
+    size_t requested = word >> BLOCKMAP_CODE_SHIFT & BLOCKMAP_CODE_MASK;
+    if (__builtin_expect(requested >= BLOCKMAP_DIRECT_LIMIT, 0))
+        return nothing;
+    /* Inside one page: the record of that page is 0 as long as a block that starts there lives. */
+    size_t chunk = blockmap_smallest_chunk(requested);
+    if (__builtin_expect((address & (BLOCKMAP_PAGE_BYTES - 1)) + chunk > BLOCKMAP_PAGE_BYTES, 0))
+        return nothing;
+    uint32_t site = word & BLOCKMAP_SITE_MASK;
+    blockmap_paint_few(cell, ((address + chunk) >> 5) - (address >> 5), BLOCKMAP_PAINTED | (painter ? painter : site));
+    return (struct blockmap_block){site, requested, chunk - sizeof(size_t)};
+}
+
 /* Before the real free: marks the block dead and paints it with `painter` (0: with its own site).  False: not a live
  * block of the map; nothing was changed. */
-static inline __attribute__((always_inline)) bool blockmap_death(const void *block, uint32_t painter, struct blockmap_block *dead)
+static inline bool blockmap_death(const void *block, uint32_t painter, struct blockmap_block *dead)
 {
-    uintptr_t address = (uintptr_t)block;
-    struct blockmap_leaf *leaf = blockmap_leaf_of(address);
-    if (__builtin_expect(leaf && !blockmap.foreign, 1)) {
-        uint32_t *cell = &leaf->cell[blockmap_cell_index(address, 5)];
-        uint32_t word = __atomic_load_n(cell, __ATOMIC_RELAXED);
-        size_t requested = word >> BLOCKMAP_CODE_SHIFT & BLOCKMAP_CODE_MASK;
-        size_t chunk = blockmap_smallest_chunk(requested);
-        uint32_t half = BLOCKMAP_LIVE | (uint32_t)(address & 31) << 26;
-        /* A block inside one page: the record of that page is 0 as long as a block that starts there lives. */
-        if (__builtin_expect((word & (BLOCKMAP_LIVE | BLOCKMAP_UPPER)) == half && requested < BLOCKMAP_DIRECT_LIMIT &&
-                (address & (BLOCKMAP_PAGE_BYTES - 1)) + chunk <= BLOCKMAP_PAGE_BYTES, 1)) {
-            dead->site = word & BLOCKMAP_SITE_MASK;
-            dead->requested = requested;
-            dead->usable = chunk - sizeof(size_t);
-            blockmap_paint_few(cell, ((address + chunk) >> 5) - (address >> 5),
-                BLOCKMAP_PAINTED | (painter ? painter : dead->site));
-            return true;
-        }
-    }
-    return blockmap_death_slow(address, painter, dead);
+    *dead = blockmap_death_quick(block, painter);
+    return dead->usable != 0 || blockmap_death_slow((uintptr_t)block, painter, dead);
 }
 
 /* False: no live block of the map starts there.  A glance for sampled mode, where hardly any block is in the map. */

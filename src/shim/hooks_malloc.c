@@ -68,11 +68,9 @@ static inline void *finish(struct thread *thread, void *block, size_t bytes, con
  * passed over, the table of real functions is filled. */
 static __attribute__((noinline)) void *malloc_recorded(size_t bytes)
 {
-    if (UNLIKELY(!is_ready()))
-        return real_malloc_early(bytes, 16);
     struct thread *thread = thread_enter();
     if (UNLIKELY(thread == NULL))
-        return real.malloc(rounded(bytes));
+        return is_ready() ? real.malloc(rounded(bytes)) : real_malloc_early(bytes, 16);
     struct unwind_start start = unwind_start_here();
     return finish(thread, real.malloc(rounded(bytes)), bytes, &start);
 }
@@ -99,10 +97,10 @@ static __attribute__((noinline)) void *calloc_recorded(size_t count, size_t each
     size_t bytes;
     if (UNLIKELY(__builtin_mul_overflow(count, each, &bytes)))
         return is_ready() ? real.calloc(count, each) : NULL;
-    if (UNLIKELY(!is_ready()))
-        return real_malloc_early(bytes, 16);
     struct thread *thread = thread_enter();
     struct unwind_start start = unwind_start_here();
+    if (UNLIKELY(thread == NULL) && !is_ready())
+        return real_malloc_early(bytes, 16);
     void *block = real.calloc(1, rounded(bytes));
     if (UNLIKELY(thread == NULL))
         note_loaders(block, __builtin_return_address(0));
@@ -195,25 +193,31 @@ HOOK_EXPORT void *reallocarray(void *block, size_t count, size_t each)
     return resize(block, bytes, &start);
 }
 
-/* Of a block that has a mark, or a neighbour that has. */
-static inline bool is_recorded(const void *block, uint64_t caller)
+/* Not of a block that was recorded, as far as is known, or of one that is not for the allocator at all. */
+static __attribute__((noinline)) void free_unrecorded(void *block, bool known)
 {
-    return LIKELY(sampling_interval == 0) || blockmap_may_live(block) || module_is_loader(caller);
+    if (real_is_early(block) || !is_ready())
+        return;
+    if (known)
+        recorder_death_nested(block);
+    pass_begin();
+    real.free(block);
+    pass_end();
 }
 
 static __attribute__((noinline)) void free_recorded(void *block)
 {
     struct unwind_start start = unwind_start_here();
-    if (block == NULL || UNLIKELY(real_is_early(block)) || UNLIKELY(!is_ready()))
+    if (block == NULL)
         return;
-    bool recorded = is_recorded(block, start.pc);
-    struct thread *thread = recorded ? thread_enter() : NULL;
+    /* A mark, but maybe a neighbour's. */
+    if (UNLIKELY(sampling_interval != 0) && !blockmap_may_live(block) && !module_is_loader(start.pc)) {
+        free_unrecorded(block, false);
+        return;
+    }
+    struct thread *thread = real_is_early(block) ? NULL : thread_enter();
     if (UNLIKELY(thread == NULL)) {
-        if (recorded)
-            recorder_death_nested(block);
-        pass_begin();
-        real.free(block);
-        pass_end();
+        free_unrecorded(block, true);
         return;
     }
     recorder_free(thread, block, &start);

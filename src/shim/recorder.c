@@ -16,7 +16,10 @@
 static uint32_t shared;
 static uint32_t all_know;           /* no thread is any more in an event that it began alone */
 
+/* A site's own peak: each cell gathers, so that most events leave the site's record alone.  One thread alone gathers nothing
+ * above what it has flushed, so that every peak is flushed as it comes. */
 #define SITE_FLUSH_BYTES 16384
+static uint64_t site_gather_most = SITE_FLUSH_BYTES;    /* and once more as much above, when there are more threads */
 
 static inline int64_t live_bytes(const struct hmk_cell *cell)
 {
@@ -38,28 +41,6 @@ static inline void keep_peak_share(struct hmk_cell *cell, uint32_t epoch, int64_
     cell->epoch = epoch;
 }
 
-static inline __attribute__((always_inline)) void total_alone(struct hmk_cell *cell, int64_t bytes, int64_t blocks)
-{
-    struct hmk_live *live = recording_live;
-    struct hmk_heap *heap = &live->heap;
-    int64_t total = heap->live_bytes + bytes;
-    int64_t total_blocks = heap->live_blocks + blocks;
-    if (total > heap->peak_bytes) {
-        heap->peak_bytes = total;
-        heap->peak_blocks = total_blocks;
-        heap->peak_ns = live->last_ns;
-        heap->rising = 1;
-    } else {
-        if (heap->rising) {
-            heap->epoch++;
-            heap->rising = 0;
-        }
-        keep_peak_share(cell, heap->epoch, bytes, blocks);
-    }
-    heap->live_bytes = total;
-    heap->live_blocks = total_blocks;
-}
-
 /* Epoch and rising as one word, so that they change together. */
 union phase {
     uint64_t word;
@@ -78,6 +59,35 @@ static inline uint64_t *phase_of(struct hmk_heap *heap)
 static inline union phase load_phase(struct hmk_heap *heap)
 {
     return (union phase){.word = HMK_OBSERVE(*phase_of(heap))};
+}
+
+/* What ends a peak, or comes after one has ended. */
+static inline __attribute__((always_inline)) void after_peak(struct hmk_cell *cell, int64_t bytes, int64_t blocks)
+{
+    struct hmk_heap *heap = &recording_live->heap;
+    if (heap->rising) {
+        heap->epoch++;
+        heap->rising = 0;
+    }
+    keep_peak_share(cell, heap->epoch, bytes, blocks);
+}
+
+static inline __attribute__((always_inline)) void total_alone(struct hmk_cell *cell, int64_t bytes, int64_t blocks)
+{
+    struct hmk_live *live = recording_live;
+    struct hmk_heap *heap = &live->heap;
+    int64_t total = heap->live_bytes + bytes;
+    int64_t total_blocks = heap->live_blocks + blocks;
+    if (total > heap->peak_bytes) {
+        heap->peak_bytes = total;
+        heap->peak_blocks = total_blocks;
+        heap->peak_ns = live->last_ns;
+        heap->rising = 1;
+    } else if (__builtin_expect(load_phase(heap).word != cell->epoch, 0)) {     /* rising, or another epoch */
+        after_peak(cell, bytes, blocks);
+    }
+    heap->live_bytes = total;
+    heap->live_blocks = total_blocks;
 }
 
 static bool change_phase(struct hmk_heap *heap, union phase from, uint32_t epoch, uint32_t rising)
@@ -155,71 +165,81 @@ static void raise_site_peak(struct hmk_site_peak *site, int64_t live)
     }
 }
 
-static inline __attribute__((always_inline)) void own_peak_alone(uint32_t site, int64_t bytes)
+__attribute__((noinline)) static bool flush_site(struct hmk_cell *cell, uint32_t site, int64_t pending)
 {
     struct hmk_site_peak *peak = recording_site_peak(site);
-    int64_t live = peak->live_bytes + bytes;
+    cell->pending_bytes = 0;
+    if (HMK_GET(shared)) {
+        raise_site_peak(peak, __atomic_add_fetch(&peak->live_bytes, pending, __ATOMIC_RELAXED));
+        return true;
+    }
+    int64_t live = peak->live_bytes + pending;
     peak->live_bytes = live;
     if (live > peak->peak_bytes) {
         peak->peak_bytes = live;
         peak->peak_ns = recording_live->last_ns;
     }
+    return true;
 }
 
-static inline void own_peak_shared(struct hmk_cell *cell, uint32_t site, int64_t bytes)
+/* True, so that a caller can end with it. */
+static inline __attribute__((always_inline)) bool own_peak(struct hmk_cell *cell, uint32_t site, int64_t bytes)
 {
     int64_t pending = cell->pending_bytes + bytes;
-    if (pending < SITE_FLUSH_BYTES && pending > -SITE_FLUSH_BYTES) {
-        cell->pending_bytes = (int32_t)pending;
-        return;
-    }
-    cell->pending_bytes = 0;
-    struct hmk_site_peak *peak = recording_site_peak(site);
-    raise_site_peak(peak, __atomic_add_fetch(&peak->live_bytes, pending, __ATOMIC_RELAXED));
+    if (__builtin_expect((uint64_t)(pending + SITE_FLUSH_BYTES) > HMK_GET(site_gather_most), 0))
+        return flush_site(cell, site, pending);
+    cell->pending_bytes = (int32_t)pending;
+    return true;
 }
 
-static inline void own_peak(struct hmk_cell *cell, uint32_t site, int64_t bytes)
-{
-    if (HMK_GET(shared))
-        own_peak_shared(cell, site, bytes);
-    else
-        own_peak_alone(site, bytes);
-}
-
-/* An event in the totals and in the site's own peak; the cell has it. */
-static inline __attribute__((always_inline)) void count(struct thread *thread, struct hmk_cell *cell, uint32_t site,
-                                                        int64_t bytes, int64_t blocks)
-{
-    if (__builtin_expect(HMK_GET(shared), 0)) {
-        total_shared(thread, cell, bytes, blocks);
-        own_peak_shared(cell, site, bytes);
-    } else {
-        total_alone(cell, bytes, blocks);
-        own_peak_alone(site, bytes);
-    }
-}
-
-static inline __attribute__((always_inline)) void add(struct thread *thread, struct hmk_cell *cell, uint32_t site, struct sampling_weight weight,
-                       uint32_t slack)
+/* The event in the counters that have it at once. */
+static inline __attribute__((always_inline)) void add_to_cell(struct hmk_cell *cell, struct sampling_weight weight, uint32_t slack)
 {
     cell->allocations += weight.count;
     cell->allocated_bytes += weight.bytes;
     cell->slack_bytes = (int32_t)((uint32_t)cell->slack_bytes + slack);
-    count(thread, cell, site, (int64_t)weight.bytes, (int64_t)weight.count);
 }
 
-static inline __attribute__((always_inline)) void subtract(struct thread *thread, struct hmk_cell *cell, uint32_t site, struct sampling_weight weight,
-                            uint32_t slack)
+static inline __attribute__((always_inline)) void subtract_from_cell(struct hmk_cell *cell, struct sampling_weight weight,
+                                                                     uint32_t slack)
 {
     cell->frees += weight.count;
     cell->freed_bytes += weight.bytes;
     cell->slack_bytes = (int32_t)((uint32_t)cell->slack_bytes - slack);
+}
+
+/* And in the totals and the site's own peak. */
+static void count(struct thread *thread, struct hmk_cell *cell, uint32_t site, int64_t bytes, int64_t blocks)
+{
+    if (HMK_GET(shared))
+        total_shared(thread, cell, bytes, blocks);
+    else
+        total_alone(cell, bytes, blocks);
+    own_peak(cell, site, bytes);
+}
+
+static void add(struct thread *thread, struct hmk_cell *cell, uint32_t site, struct sampling_weight weight, uint32_t slack)
+{
+    add_to_cell(cell, weight, slack);
+    count(thread, cell, site, (int64_t)weight.bytes, (int64_t)weight.count);
+}
+
+static void subtract(struct thread *thread, struct hmk_cell *cell, uint32_t site, struct sampling_weight weight, uint32_t slack)
+{
+    subtract_from_cell(cell, weight, slack);
     count(thread, cell, site, -(int64_t)weight.bytes, -(int64_t)weight.count);
 }
 
 static inline uint32_t slack_of(const struct blockmap_block *block)
 {
     return (uint32_t)(block->usable - block->requested);
+}
+
+static inline __attribute__((always_inline)) struct hmk_cell *cell_in(struct hmk_cell_page *page, uint32_t site)
+{
+    struct hmk_cell *cell = &page->cell[site % HMK_CELLS_PER_PAGE];
+    __asm__("" : "+r"(cell));   /* one register, rather than a sum each time */
+    return cell;
 }
 
 /* The cell to count in: without room for the site's own, the one of HMK_SITE_LOST, which every thread made first. */
@@ -237,27 +257,25 @@ static inline struct hmk_cell *cell_of(struct thread *thread, uint32_t *site)
  * processor to somebody else, for milliseconds that would count 64 times. */
 #define TICK_EVENTS 64
 #define TIMED_MOST UINT64_C(65536)
-static inline uint64_t begin_event(const struct thread *thread)
+#define LARGE_BYTES 65536           /* the clock is looked at, too */
+
+static inline bool is_timed(struct thread *thread)
 {
-    return __builtin_expect(thread->countdown == TICK_EVENTS, 0) ? cycles_now() : 0;
+    return __builtin_expect(--thread->countdown == 0, 0);
 }
 
-__attribute__((noinline)) static void note_spent(struct thread *thread, uint64_t began)
+/* The event comes between the two; it is not timed once more. */
+static uint64_t begin_timed(struct thread *thread)
+{
+    thread->countdown = TICK_EVENTS + 1;
+    return cycles_now();
+}
+
+static void end_timed(struct thread *thread, uint64_t began)
 {
     uint64_t spent = cycles_now() - began;
     thread->spent_cycles += (spent < TIMED_MOST ? spent : TIMED_MOST) * TICK_EVENTS;
-}
-
-static inline __attribute__((always_inline)) void end_event(struct thread *thread, size_t bytes, uint64_t began, bool sampled)
-{
-    if (__builtin_expect(began != 0, 0))
-        note_spent(thread, began);
-    if (__builtin_expect(--thread->countdown <= 0, 0)) {
-        thread->countdown = TICK_EVENTS;
-        timeline_tick(thread);
-    } else if (sampled || __builtin_expect(bytes >= 65536, 0)) {
-        timeline_tick(thread);
-    }
+    timeline_tick(thread);
 }
 
 __attribute__((cold, noinline)) static void retire_stale(struct thread *thread, const void *block,
@@ -301,64 +319,122 @@ __attribute__((noinline)) static void add_spread(uint32_t site, size_t requested
     } while (!__atomic_compare_exchange_n(place, &old.word, sum.word, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
 }
 
-/* `weight`: of the block, which the caller decides so that the exact mode's path is compiled for the weight of 1. */
-static inline __attribute__((always_inline)) void born(struct thread *thread, const void *block, size_t requested,
-                                                       uint32_t site, struct hmk_cell *cell, bool sampled)
+static inline __attribute__((always_inline)) void note_birth(struct thread *thread, const void *block, size_t requested,
+                                                             uint64_t count)
+{
+    thread->histogram->allocations[hmk_size_class(requested)] += count;
+    thread->last_block = block;
+}
+
+/* In the map.  False: its death will not be seen either, so that the totals stay consistent without it. */
+static inline bool enter(struct thread *thread, const void *block, size_t requested, uint32_t site, size_t *usable)
 {
     struct blockmap_birth birth;
-    if (sampled)
-        marks_add(block);
     blockmap_birth(block, requested, site, &birth);
     if (__builtin_expect(birth.stale, 0))
         retire_stale(thread, block, &birth.old);
-    if (__builtin_expect(!birth.stored, 0)) {
-        if (sampled)
-            marks_remove(block);
-        return;     /* its death will not be seen either: the totals stay consistent */
+    *usable = birth.usable;
+    return birth.stored;
+}
+
+static void record_sampled(struct thread *thread, const void *block, size_t requested, const struct unwind_start *start)
+{
+    size_t usable;
+    uint32_t site = stack_site_heap(thread, start);
+    struct hmk_cell *cell = cell_of(thread, &site);
+    if (cell == NULL || (site < sampling_first_site && site >= HMK_SITE_FIRST))
+        return;
+    marks_add(block);
+    if (!enter(thread, block, requested, site, &usable)) {
+        marks_remove(block);
+        return;
     }
-    struct sampling_weight weight = {1, requested};
-    if (sampled)
-        weight = sampling_weight(block, requested, site);
-    add(thread, cell, site, weight, (uint32_t)(birth.usable - requested));
-    thread->histogram->allocations[hmk_size_class(requested)] += weight.count;
-    if (sampled) {
-        if (site >= sampling_first_site)
-            add_spread(site, requested);
-        sampled_peak_count_slow(block, site, requested, true);
-    }
-    thread->last_block = block;
+    struct sampling_weight weight = sampling_weight(block, requested, site);
+    add(thread, cell, site, weight, (uint32_t)(usable - requested));
+    note_birth(thread, block, requested, weight.count);
+    if (site >= sampling_first_site)
+        add_spread(site, requested);
+    sampled_peak_count_slow(block, site, requested, true);
     thread->last_left = sampling_line.sample_left;
 }
 
 __attribute__((noinline)) static void birth_sampled(struct thread *thread, const void *block, size_t requested,
                                                     const struct unwind_start *start)
 {
-    uint64_t began = begin_event(thread);
     if (!holds_point(thread, requested))
         return;
-    uint32_t site = stack_site_heap(thread, start);
-    struct hmk_cell *cell = cell_of(thread, &site);
-    if (cell == NULL || (site < sampling_first_site && site >= HMK_SITE_FIRST))
+    if (is_timed(thread)) {
+        uint64_t began = begin_timed(thread);
+        record_sampled(thread, block, requested, start);
+        end_timed(thread, began);
         return;
-    born(thread, block, requested, site, cell, true);
-    end_event(thread, requested, began, true);
+    }
+    record_sampled(thread, block, requested, start);
+    timeline_tick(thread);
 }
 
+__attribute__((noinline)) static void birth_timed(struct thread *thread, const void *block, size_t requested,
+                                                  const struct unwind_start *start)
+{
+    uint64_t began = begin_timed(thread);
+    recorder_birth(thread, block, requested, start);
+    end_timed(thread, began);
+}
+
+/* Of a block that is not like most, or a site that has no cell yet. */
+__attribute__((noinline)) static void birth_slow(struct thread *thread, const void *block, size_t requested, uint32_t site)
+{
+    size_t usable;
+    struct hmk_cell *cell = cell_of(thread, &site);
+    /* The weight goes by the site: where modes change under the event, it would have the other mode's. */
+    if (cell == NULL || site >= sampling_first_site || !enter(thread, block, requested, site, &usable))
+        return;
+    add(thread, cell, site, (struct sampling_weight){1, requested}, (uint32_t)(usable - requested));
+    note_birth(thread, block, requested, 1);
+    if (requested >= LARGE_BYTES)
+        timeline_tick(thread);
+}
+
+/* With more threads than one: the cell has the event. */
+__attribute__((noinline)) static void count_shared(struct thread *thread, struct hmk_cell *cell, uint32_t site, int64_t bytes,
+                                                   int64_t blocks)
+{
+    total_shared(thread, cell, bytes, blocks);
+    own_peak(cell, site, bytes);
+}
+
+/* Nothing but stack_site_heap is called on the way, and what may be called at its end is jumped to: so hardly a register has to be
+ * saved.  The same holds for recorder_free. */
 void recorder_birth(struct thread *thread, const void *block, size_t requested, const struct unwind_start *start)
 {
     if (__builtin_expect(sampling_interval != 0, 0)) {
         birth_sampled(thread, block, requested, start);
         return;
     }
-    uint64_t began = begin_event(thread);
-    blockmap_prefetch(block);
-    uint32_t site = stack_site_heap(thread, start);
-    struct hmk_cell *cell = cell_of(thread, &site);
-    /* The weight goes by the site: where modes change under the event, it would have the other mode's. */
-    if (__builtin_expect(cell == NULL || site >= sampling_first_site, 0))
+    if (is_timed(thread)) {
+        birth_timed(thread, block, requested, start);
         return;
-    born(thread, block, requested, site, cell, false);
-    end_event(thread, requested, began, false);
+    }
+    struct blockmap_place place = blockmap_look(block);
+    uint32_t site = stack_site_heap(thread, start);
+    struct hmk_cell_page *page = thread->cells[site / HMK_CELLS_PER_PAGE];
+    size_t usable = 0;
+    if (__builtin_expect(page != NULL, 1))
+        if (__builtin_expect(site < sampling_first_site, 1))
+            usable = blockmap_birth_quick(place, block, requested, site);
+    if (__builtin_expect(usable == 0, 0)) {
+        birth_slow(thread, block, requested, site);
+        return;
+    }
+    struct hmk_cell *cell = cell_in(page, site);
+    add_to_cell(cell, (struct sampling_weight){1, requested}, (uint32_t)(usable - requested));
+    note_birth(thread, block, requested, 1);
+    if (__builtin_expect(HMK_GET(shared), 0)) {
+        count_shared(thread, cell, site, (int64_t)requested, 1);
+        return;
+    }
+    total_alone(cell, (int64_t)requested, 1);
+    own_peak(cell, site, (int64_t)requested);
 }
 
 /* With free sites, what a block leaves behind is charged to the call that freed it. */
@@ -369,68 +445,122 @@ void recorder_charge_free_sites(void)
     by_free_site = true;
 }
 
-/* The block is dead in the map. */
-static inline __attribute__((always_inline)) void died(struct thread *thread, const void *block, uint32_t site,
-                                                       struct hmk_cell *cell, const struct blockmap_block *dead, bool weighted)
+static inline __attribute__((always_inline)) void note_death(struct thread *thread, const void *block, struct hmk_cell *cell,
+                                                             uint64_t count, bool sampled)
 {
-    struct sampling_weight weight = {1, dead->requested};
-    if (weighted)
-        weight = sampling_weight(block, dead->requested, dead->site);
+    if (thread->last_block != block)
+        return;
+    /* In sampled mode other blocks may have come since, and passed; each took something off sample_left. */
+    if (!sampled || sampling_line.sample_left == thread->last_left)
+        cell->temporary += count;
+    thread->last_block = NULL;
+}
+
+/* Of a block that is dead in the map. */
+static void death_sampled(struct thread *thread, const void *block, const struct blockmap_block *dead)
+{
+    uint32_t site = dead->site;
+    struct hmk_cell *cell = cell_of(thread, &site);
+    marks_remove(block);
+    if (cell == NULL)
+        return;
+    struct sampling_weight weight = sampling_weight(block, dead->requested, dead->site);
     subtract(thread, cell, site, weight, slack_of(dead));
-    if (thread->last_block == block) {
-        /* In sampled mode other blocks may have come since, and passed; each took something off sample_left. */
-        if (sampling_line.sample_left == thread->last_left || sampling_interval == 0)
-            cell->temporary += weight.count;
-        thread->last_block = NULL;
-    }
-}
-
-/* Of a block whose site is a sampled one. */
-__attribute__((noinline)) static void died_weighted(struct thread *thread, const void *block, uint32_t site,
-                                                    struct hmk_cell *cell, const struct blockmap_block *dead)
-{
-    died(thread, block, site, cell, dead, true);
+    note_death(thread, block, cell, weight.count, true);
     sampled_peak_count(block, dead->site, dead->requested, false);
+    timeline_tick(thread);
 }
 
-static inline __attribute__((always_inline)) bool death(struct thread *thread, const void *block,
-                                                        const struct unwind_start *start, struct blockmap_block *dead)
+/* `dead` is what blockmap_death_quick said. */
+static bool death(struct thread *thread, const void *block, uint32_t painter, struct blockmap_block *dead)
 {
-    uint64_t began = begin_event(thread);
-    uint32_t painter = __builtin_expect(by_free_site, 0) ? stack_site_heap(thread, start) : 0;
-    if (!blockmap_death(block, painter, dead)) {
+    if (dead->usable == 0 && !blockmap_death_slow((uintptr_t)block, painter, dead)) {
         if (sampling_interval == 0)
             __atomic_add_fetch(&recording_live->unknown_frees, 1, __ATOMIC_RELAXED);
         return false;
     }
+    /* Who frees a block of sampled mode knows that it has begun: the block came from one who knew. */
+    if (sampling_interval != 0) {
+        death_sampled(thread, block, dead);
+        return true;
+    }
     uint32_t site = dead->site;
     struct hmk_cell *cell = cell_of(thread, &site);
-    if (__builtin_expect(cell == NULL, 0)) {
-        marks_remove(block);
-        return true;
+    if (cell != NULL) {
+        subtract(thread, cell, site, (struct sampling_weight){1, dead->requested}, slack_of(dead));
+        note_death(thread, block, cell, 1, false);
     }
-    /* Who frees a block of sampled mode knows that it has begun: the block came from one who knew. */
-    if (__builtin_expect(sampling_interval != 0, 0)) {
-        marks_remove(block);
-        died_weighted(thread, block, site, cell, dead);
-        end_event(thread, dead->requested, began, true);
-        return true;
-    }
-    died(thread, block, site, cell, dead, false);
-    end_event(thread, dead->requested, began, false);
+    if (dead->requested >= LARGE_BYTES)
+        timeline_tick(thread);
     return true;
+}
+
+static inline uint32_t painter_of(struct thread *thread, const struct unwind_start *start)
+{
+    return __builtin_expect(by_free_site, 0) ? stack_site_heap(thread, start) : 0;
 }
 
 bool recorder_death(struct thread *thread, const void *block, const struct unwind_start *start,
                     struct blockmap_block *dead)
 {
-    return death(thread, block, start, dead);
+    uint64_t began = is_timed(thread) ? begin_timed(thread) : 0;
+    uint32_t painter = painter_of(thread, start);
+    *dead = blockmap_death_quick(block, painter);
+    bool known = death(thread, block, painter, dead);
+    if (began != 0)
+        end_timed(thread, began);
+    return known;
 }
 
-void recorder_free(struct thread *thread, const void *block, const struct unwind_start *start)
+__attribute__((noinline)) static bool free_timed(struct thread *thread, const void *block, const struct unwind_start *start)
 {
-    struct blockmap_block dead;
-    death(thread, block, start, &dead);
+    uint64_t began = begin_timed(thread);
+    bool known = recorder_free(thread, block, start);
+    end_timed(thread, began);
+    return known;
+}
+
+__attribute__((noinline)) static bool free_slow(struct thread *thread, const void *block, const struct unwind_start *start)
+{
+    uint32_t painter = painter_of(thread, start);
+    struct blockmap_block dead = blockmap_death_quick(block, painter);
+    return death(thread, block, painter, &dead);
+}
+
+/* Values rather than a struct, which its caller would have to put on its stack. */
+__attribute__((noinline)) static bool free_odd(struct thread *thread, const void *block, uint32_t site, size_t requested,
+                                               size_t usable)
+{
+    struct blockmap_block dead = {site, requested, usable};
+    return death(thread, block, 0, &dead);
+}
+
+/* As count_shared, for those who have nothing left to do but say so. */
+__attribute__((noinline)) static bool freed_shared(struct thread *thread, struct hmk_cell *cell, uint32_t site, int64_t bytes)
+{
+    count_shared(thread, cell, site, -bytes, -1);
+    return true;
+}
+
+bool recorder_free(struct thread *thread, const void *block, const struct unwind_start *start)
+{
+    if (is_timed(thread))
+        return free_timed(thread, block, start);
+    if (__builtin_expect(by_free_site || sampling_interval != 0, 0))
+        return free_slow(thread, block, start);
+    struct blockmap_block dead = blockmap_death_quick(block, 0);
+    struct hmk_cell_page *page = thread->cells[dead.site / HMK_CELLS_PER_PAGE];
+    if (__builtin_expect(dead.usable == 0, 0))
+        return free_odd(thread, block, 0, 0, 0);
+    if (__builtin_expect(page == NULL, 0))
+        return free_odd(thread, block, dead.site, dead.requested, dead.usable);
+    struct hmk_cell *cell = cell_in(page, dead.site);
+    subtract_from_cell(cell, (struct sampling_weight){1, dead.requested}, slack_of(&dead));
+    note_death(thread, block, cell, 1, false);
+    if (__builtin_expect(HMK_GET(shared), 0))
+        return freed_shared(thread, cell, dead.site, (int64_t)dead.requested);
+    total_alone(cell, -(int64_t)dead.requested, -1);
+    return own_peak(cell, dead.site, -(int64_t)dead.requested);
 }
 
 /* Takes back what recorder_death counted; a peak share kept meanwhile stays right, since nothing was freed. */
@@ -510,6 +640,7 @@ void recorder_thread_joined(struct thread *thread, uint32_t threads)
     if (!__atomic_exchange_n(&shared, 1, __ATOMIC_SEQ_CST)) {
         HMK_SET(heap->flush_bytes, 1024);
         HMK_SET(heap->threads_seen, 2);
+        HMK_SET(site_gather_most, 2 * SITE_FLUSH_BYTES);
     }
     sys_yield();        /* long enough for another processor's stores to arrive */
     thread_each(await_event_end, thread);
@@ -568,6 +699,7 @@ static void inherit_block(uintptr_t address, const struct blockmap_block *block,
 void recorder_inherit(struct thread *thread)
 {
     shared = 0;
+    site_gather_most = SITE_FLUSH_BYTES;
     all_know = 0;
     blockmap_each_live(inherit_block, thread);
 }

@@ -25,7 +25,7 @@ void recorder_birth(struct thread *thread, const void *block, size_t requested, 
 bool recorder_death(struct thread *thread, const void *block, const struct unwind_start *start,
                     struct blockmap_block *dead);
 /* The same for a block that will not come back. */
-void recorder_free(struct thread *thread, const void *block, const struct unwind_start *start);
+bool recorder_free(struct thread *thread, const void *block, const struct unwind_start *start);
 void recorder_charge_free_sites(void);  /* from now on held bytes belong to the freeing site */
 /* The real call failed after a death was recorded. */
 void recorder_revive(struct thread *thread, const void *block, const struct blockmap_block *dead);

@@ -30,9 +30,9 @@ struct recording_table {
     uint64_t ready;                             /* below, all chunks exist; from here on, nothing was handed out */
     bool full;                                  /* growth was refused; not tried again */
 };
-extern struct recording_table recording_tables[HMK_TABLE_SLOTS];
+extern struct recording_table recording_tables[HMK_TABLE_SLOTS] __attribute__((visibility("hidden")));
 extern struct hmk_header *recording_header;
-extern struct hmk_live *recording_live;         /* never NULL: a static block stands in until the file is open */
+extern struct hmk_live *recording_live __attribute__((visibility("hidden")));  /* never NULL: a static block stands in until the file is open */
 
 /* Makes the file by settings->out, else a memfd, else private memory (then false: nobody will read it).  Fills the header
  * but for what the caller knows (unwinder name), appends the root frame and the fixed sites, then publishes the magic.

@@ -151,7 +151,7 @@ static void begin(const char *complaint)
 bool start_early(void)
 {
     char complaint[512];
-    if (stage != NOT_BEGUN || environ == NULL)
+    if (stage != NOT_BEGUN || environ == NULL || !real_init())
         return false;
     settings_read(&start_settings, environ, complaint, sizeof complaint);
     if (start_settings.unwinder == SETTINGS_UNWINDER_LIBUNWIND)

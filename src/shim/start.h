@@ -11,7 +11,7 @@
 extern struct settings start_settings;
 extern bool start_is_glibc __attribute__((visibility("hidden")));     /* the blocks are glibc's: chunk headers may be read */
 
-/* The gate is shut and an event came: begins the recording when it is the first event of the process, ahead of our
+/* The gate is shut and an event came: fills the table of real functions, and begins the recording when it is the first event of the process, ahead of our
  * constructor.  False: not now, or not at all. */
 bool start_early(void);
 /* This process (not a vfork child that runs in its memory) owns the recording. */
