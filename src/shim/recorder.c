@@ -139,7 +139,7 @@ __attribute__((noinline)) static bool flush_shared(struct hmk_thread *record)
 }
 
 /* The cell has the event already: a peak that it makes is composed of what the cells have then. */
-__attribute__((noinline)) static void total_shared(struct thread *thread, struct hmk_cell *cell, int64_t bytes, int64_t blocks)
+static void total_shared(struct thread *thread, struct hmk_cell *cell, int64_t bytes, int64_t blocks)
 {
     struct hmk_heap *heap = &recording_live->heap;
     struct hmk_thread *record = thread->record;
@@ -395,12 +395,31 @@ __attribute__((noinline)) static void birth_slow(struct thread *thread, const vo
         timeline_tick(thread);
 }
 
-/* With more threads than one: the cell has the event. */
-__attribute__((noinline)) static void count_shared(struct thread *thread, struct hmk_cell *cell, uint32_t site, int64_t bytes,
-                                                   int64_t blocks)
+__attribute__((noinline)) static bool count_and_flush(struct thread *thread, struct hmk_cell *cell, uint32_t site, int64_t bytes,
+                                                      int64_t blocks)
 {
     total_shared(thread, cell, bytes, blocks);
-    own_peak(cell, site, bytes);
+    return own_peak(cell, site, bytes);
+}
+
+/* `count` with more threads than one, for the events that flush nothing: they call nothing.  True, so that a caller can end with
+ * it. */
+__attribute__((noinline)) static bool count_shared(struct thread *thread, struct hmk_cell *cell, uint32_t site, int64_t bytes,
+                                                   int64_t blocks)
+{
+    struct hmk_heap *heap = &recording_live->heap;
+    struct hmk_thread *record = thread->record;
+    int64_t total = record->pending_bytes + bytes, own = cell->pending_bytes + bytes, bound = HMK_GET(heap->flush_bytes);
+    if (__builtin_expect(total >= bound || total <= -bound, 0) || __builtin_expect(own >= SITE_FLUSH_BYTES, 0) ||
+        __builtin_expect(own <= -SITE_FLUSH_BYTES, 0))
+        return count_and_flush(thread, cell, site, bytes, blocks);
+    HMK_SET(record->pending_bytes, total);
+    HMK_SET(record->pending_blocks, record->pending_blocks + blocks);
+    union phase phase = load_phase(heap);
+    if (!phase.rising)
+        keep_peak_share(cell, phase.epoch, bytes, blocks);
+    cell->pending_bytes = (int32_t)own;
+    return true;
 }
 
 /* Nothing but stack_site_heap is called on the way, and what may be called at its end is jumped to: so hardly a register has to be
@@ -535,13 +554,6 @@ __attribute__((noinline)) static bool free_odd(struct thread *thread, const void
     return death(thread, block, 0, &dead);
 }
 
-/* As count_shared, for those who have nothing left to do but say so. */
-__attribute__((noinline)) static bool freed_shared(struct thread *thread, struct hmk_cell *cell, uint32_t site, int64_t bytes)
-{
-    count_shared(thread, cell, site, -bytes, -1);
-    return true;
-}
-
 bool recorder_free(struct thread *thread, const void *block, const struct unwind_start *start)
 {
     if (is_timed(thread))
@@ -558,7 +570,7 @@ bool recorder_free(struct thread *thread, const void *block, const struct unwind
     subtract_from_cell(cell, (struct sampling_weight){1, dead.requested}, slack_of(&dead));
     note_death(thread, block, cell, 1, false);
     if (__builtin_expect(HMK_GET(shared), 0))
-        return freed_shared(thread, cell, dead.site, (int64_t)dead.requested);
+        return count_shared(thread, cell, dead.site, -(int64_t)dead.requested, -1);
     total_alone(cell, -(int64_t)dead.requested, -1);
     return own_peak(cell, dead.site, -(int64_t)dead.requested);
 }
