@@ -28,7 +28,12 @@ extern uint8_t marks[MARKS_COUNT] __attribute__((visibility("hidden")));
 /* True: this block was not recorded, nor is it pinned. */
 static inline bool marks_clear(const void *block)
 {
-    return marks[((uintptr_t)block >> MARKS_SHIFT) % MARKS_COUNT] == MARKS_NONE;
+    const uint8_t *mark = &marks[((uintptr_t)block >> MARKS_SHIFT) % MARKS_COUNT];
+#if defined(__SANITIZE_THREAD__)
+    return __atomic_load_n(mark, __ATOMIC_RELAXED) == MARKS_NONE;
+#else
+    return *mark == MARKS_NONE;     /* gcc compares no atomic byte where it is */
+#endif
 }
 
 void marks_begin(void);
