@@ -144,6 +144,12 @@ static bool is_thread_stack(const struct walk *walk, const struct area *area)
     return ends_in_control_block(walk, area->end);
 }
 
+/* Zeroed data of a module: it follows a private mapping of the file. */
+static bool is_zeroed_data(const struct area *below, uintptr_t from, uint32_t of)
+{
+    return below && below->end == from && below->flags & of && !(below->flags & AREA_SHARED);
+}
+
 /* Anonymous memory that nobody in the heap owns: what the program mapped, stacks, zeroed data of modules. */
 static void tell_rest(struct walk *walk, const struct area *area, uintptr_t from, uintptr_t to)
 {
@@ -155,9 +161,9 @@ static void tell_rest(struct walk *walk, const struct area *area, uintptr_t from
         return;
     if (area->flags & AREA_STACK || is_thread_stack(walk, area)) {
         tell(walk, &census->stack_bytes, bytes);
-    } else if (from == area->start && below && below->end == from && below->flags & AREA_OWN_LIBRARY) {
+    } else if (from == area->start && is_zeroed_data(below, from, AREA_OWN_LIBRARY)) {
         tell(walk, &census->self_bytes, bytes);
-    } else if (from == area->start && below && below->end == from && below->flags & AREA_FILE) {
+    } else if (from == area->start && is_zeroed_data(below, from, AREA_FILE)) {
         tell(walk, &census->file_bytes, bytes);
     } else {
         tell(walk, &census->mapped_bytes, bytes);

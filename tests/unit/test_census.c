@@ -512,6 +512,34 @@ START_TEST(test_mappings)
 }
 END_TEST
 
+/* Zeroed data of a module lies above a private mapping of its file.  Above a shared one, as of a recording, lies something
+ * else, such as a loader's own memory, whose neighbours come and go. */
+START_TEST(test_above_shared_file)
+{
+    const size_t file_bytes = 65536, bytes = 1 << 20;
+    FILE *file = tmpfile();
+    ck_assert(file && ftruncate(fileno(file), (off_t)file_bytes) == 0);
+    char *memory = mmap(NULL, file_bytes + bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memset(memory + file_bytes, 1, bytes);
+    uint64_t mapped[3], files[3];
+    for (unsigned i = 0; i < 3; i++) {
+        struct census_request request = request_now();
+        struct census_result result;
+        if (i > 0)
+            mmap(memory, file_bytes, PROT_READ, MAP_FIXED | (i == 1 ? MAP_SHARED : MAP_PRIVATE), fileno(file), 0);
+        ck_assert(census_take(&request, &result));
+        check_sums(&result);
+        mapped[i] = result.census.mapped_bytes;
+        files[i] = result.census.file_bytes;
+        census_release(&result);
+    }
+    ck_assert_uint_eq(mapped[1], mapped[0]);
+    ck_assert_uint_le(mapped[2] + bytes, mapped[0]);
+    ck_assert_uint_ge(files[2], files[1] + bytes);
+    fclose(file);
+}
+END_TEST
+
 /* ---- pins ------------------------------------------------------------------------------------------ */
 
 static const struct hmk_pin *find_pin(const struct census_result *result, uint32_t kind, uint32_t site)
@@ -824,7 +852,7 @@ int main(void)
     const TTest *const tests[] = {
         test_top_pin, test_every_16th, test_every_256th, test_three_of_four, test_pins_beside_5000, test_sawtooth,
         test_dynamic_threshold, test_small_heap, test_mmapped, test_random_churn, test_four_arenas, test_stuck_top,
-        test_never_touched, test_zero_pages, test_mappings, test_owners_and_pins, test_top_pin_40, test_top_pin_1032,
+        test_never_touched, test_zero_pages, test_mappings, test_above_shared_file, test_owners_and_pins, test_top_pin_40, test_top_pin_1032,
         test_top_pin_1100, test_top_pin_5000, test_top_ladder, test_what_if, test_sampled, test_foreign,
     };
     Suite *suite = suite_create("census");
