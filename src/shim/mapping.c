@@ -27,6 +27,12 @@ static uint32_t first_ending_after(uintptr_t address)
     return low;
 }
 
+static void lock_list(void)
+{
+    if (spin_lock(&lock))
+        count = 0;      /* another thread was changing the list at the fork */
+}
+
 static bool make_room(void)
 {
     if (count + 2 <= capacity)
@@ -104,7 +110,7 @@ static void cut(struct thread *thread, uintptr_t start, uintptr_t end, struct ma
 void mapping_add(struct thread *thread, uintptr_t start, size_t bytes, uint32_t site)
 {
     struct mapping_removed ignored = {0};
-    spin_lock(&lock);
+    lock_list();
     cut(thread, start, start + bytes, &ignored);
     uint32_t at = first_ending_after(start);
     recorder_count(thread, site, (int64_t)bytes, true);
@@ -119,7 +125,7 @@ void mapping_add(struct thread *thread, uintptr_t start, size_t bytes, uint32_t 
 void mapping_remove(struct thread *thread, uintptr_t start, size_t bytes, struct mapping_removed *removed)
 {
     removed->count = 0;
-    spin_lock(&lock);
+    lock_list();
     if (bytes != 0 && start + bytes > start)
         cut(thread, start, start + bytes, removed);
     spin_unlock(&lock);
@@ -133,7 +139,7 @@ void mapping_put_back(struct thread *thread, const struct mapping_removed *remov
 
 uint32_t mapping_copy(struct mapping_interval *to, uint32_t room)
 {
-    spin_lock(&lock);
+    lock_list();
     uint32_t total = count, copied = total < room ? total : room;
     if (copied > 0)
         __builtin_memcpy(to, intervals, copied * sizeof *to);

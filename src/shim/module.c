@@ -3,6 +3,7 @@
 
 #include "freestanding/sys.h"
 #include "freestanding/text.h"
+#include "shim/gate.h"
 #include "shim/recording.h"
 #include "shim/spin.h"
 #include "shim/stack.h"
@@ -184,6 +185,9 @@ static void add_all(const struct question *question)
 
 __attribute__((cold, noinline)) static uint32_t find_slow(uint64_t address, void *scratch)
 {
+    /* What a handler's fork interrupted goes on in the child: nobody will read it, and old loaders do not free their lock. */
+    if (gate_is_wiped())
+        return 0;
     struct question question = ask(scratch, false);
     if (question.unloads != __atomic_load_n(&unloads_seen, __ATOMIC_RELAXED)) {
         module_check_unload(scratch);

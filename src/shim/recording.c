@@ -14,6 +14,7 @@
 
 #include "freestanding/sys.h"
 #include "freestanding/text.h"
+#include "shim/gate.h"
 #include "shim/recording_parts.h"
 #include "shim/shield.h"
 #include <fcntl.h>
@@ -81,6 +82,13 @@ static void pause_briefly(void)
 #endif
 }
 
+/* The holder did not survive the fork that made this process. */
+static bool lock_inherit(uintptr_t owner, uintptr_t self)
+{
+    return owner != self && gate_is_wiped() &&
+        __atomic_compare_exchange_n(&lock_owner, &owner, self, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+}
+
 /* False: this thread holds it already, or nobody will ever release it; the caller then drops its record. */
 static bool lock_acquire(void)
 {
@@ -88,7 +96,8 @@ static bool lock_acquire(void)
     uint64_t deadline = 0;
     for (unsigned spin = 1;; spin++) {
         uintptr_t owner = 0;
-        if (__atomic_compare_exchange_n(&lock_owner, &owner, self, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+        if (__atomic_compare_exchange_n(&lock_owner, &owner, self, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED) ||
+            lock_inherit(owner, self)) {
             HMK_SET(lock_lost, false);
             return true;
         }

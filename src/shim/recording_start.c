@@ -297,6 +297,9 @@ void recording_make_private(void)
             if (!(address >= start && address < start + recording_first_extent.bytes))
                 sys_make_private(address, recording_chunk_bytes(id, chunk));
         }
+    /* The next chunk, too, must not be the parent's, who would make one at the same place. */
+    recording_file_leave(&recording_file);
+    recording_file.backing = RECORDING_PRIVATE;
 }
 
 bool recording_fork_child(void)

@@ -2,6 +2,7 @@
 #include "shim/spin.h"
 
 #include "freestanding/sys.h"
+#include "shim/gate.h"
 #include "freestanding/banned.h"
 
 #define PATIENCE_NS UINT64_C(1000000000)
@@ -21,18 +22,30 @@ static void wait(unsigned round)
 #endif
 }
 
-void spin_lock(struct spin *lock)
+/* From a holder that did not survive the fork that made this process. */
+static bool inherit(struct spin *lock)
+{
+    uintptr_t self = (uintptr_t)&shield_self, owner = __atomic_load_n(&lock->owner, __ATOMIC_RELAXED);
+    return owner != 0 && owner != self && gate_is_wiped() &&
+        __atomic_compare_exchange_n(&lock->owner, &owner, self, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+}
+
+bool spin_lock(struct spin *lock)
 {
     shield_raise();
-    for (unsigned round = 0; !spin_take(lock); round++)
+    for (unsigned round = 0; !spin_take(lock); round++) {
+        if (inherit(lock))
+            return true;
         wait(round);
+    }
+    return false;
 }
 
 bool spin_lock_patiently(struct spin *lock)
 {
     uint64_t deadline = 0;
     shield_raise();
-    for (unsigned round = 0; !spin_take(lock); round++) {
+    for (unsigned round = 0; !spin_take(lock) && !inherit(lock); round++) {
         uintptr_t owner = __atomic_load_n(&lock->owner, __ATOMIC_RELAXED);
         if (owner != 0 && owner == __atomic_load_n(&lock->given_up, __ATOMIC_RELAXED)) {
             shield_lower();

@@ -6,7 +6,8 @@
  * A lock for cold paths: short holds, no libc.  All signals of the holder are blocked, so no handler of the host can come in
  * between: none that allocates and needs the same lock, none that leaves by longjmp and never gives it back, none that
  * forks in the middle.  Under a light shield they are not; spin_abandon then gives back what a handler's longjmp left
- * held.  An owner that did not survive another thread's fork is cleared by spin_reset.
+ * held.  An owner that did not survive another thread's fork is cleared by spin_reset; until the
+ * child has settled, as when a handler forked within a hook, whoever waits takes the lock from it.
  */
 
 #include "shim/shield.h"
@@ -18,7 +19,8 @@ struct spin {
     uintptr_t given_up;     /* the holder for whose end somebody waited in vain */
 };
 
-void spin_lock(struct spin *lock);
+/* True: it was taken from a holder that did not survive the fork, in the midst of what it did. */
+bool spin_lock(struct spin *lock);
 /* For locks that are held under a light shield: false, with nothing locked, when the holder does not come to its end for a
  * second, as one does that a handler of the host stops.  As long as it still holds the lock nobody else waits for it. */
 bool spin_lock_patiently(struct spin *lock);

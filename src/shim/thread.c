@@ -14,15 +14,9 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <stdalign.h>
 #include <sys/mman.h>
 
 THREAD_LOCAL struct thread *thread_self;
-
-/* 64 KiB: a whole page on every machine, so that nothing else is wiped with it. */
-static alignas(65536) uint32_t gate_page[65536 / sizeof(uint32_t)];
-static uint32_t closed_gate;
-uint32_t *thread_gate = &closed_gate;
 
 #define SLOT_LIMIT 65536u
 static struct thread **slots;       /* SLOT_LIMIT pointers, lazily touched */
@@ -97,18 +91,6 @@ bool thread_init(void)
 void thread_guard_forks(void)
 {
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
-}
-
-void thread_open_gate(void)
-{
-    sys_advise(gate_page, sizeof gate_page, MADV_WIPEONFORK);
-    gate_page[0] = 1;
-    __atomic_store_n(&thread_gate, gate_page, __ATOMIC_RELEASE);
-}
-
-void thread_shut_gate(void)
-{
-    __atomic_store_n(&thread_gate, &closed_gate, __ATOMIC_RELEASE);
 }
 
 static bool is_gone(const struct thread *thread)
@@ -284,7 +266,7 @@ static bool settle_child(uint32_t *gate)
     if (mine && fork_settle_child())
         __atomic_store_n(gate, 1, __ATOMIC_RELEASE);
     for (unsigned round = 0; !mine && round < 10000 && *(volatile uint32_t *)gate != 1; round++) {
-        if (__atomic_load_n(&thread_gate, __ATOMIC_ACQUIRE) == &closed_gate)
+        if (gate_is_closed())
             break;
         sys_nap(50);
     }
@@ -310,7 +292,7 @@ static bool is_inside(const struct thread *thread, uintptr_t frame)
 
 __attribute__((cold, noinline)) struct thread *thread_enter_slow(uintptr_t frame, uint64_t returns_to)
 {
-    if (thread_gate == &closed_gate && !start_early())
+    if (gate_is_closed() && !start_early())
         return NULL;
     uint32_t *gate = thread_gate;
     struct thread *thread = thread_self;

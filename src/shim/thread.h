@@ -20,6 +20,7 @@
  */
 
 #include "contract/format.h"
+#include "shim/gate.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -38,12 +39,6 @@ struct thread_deferred {
     uint32_t site;
     uint32_t slack;
     uint64_t weight_count, weight_bytes;
-};
-
-enum thread_gate_state {
-    THREAD_GATE_SHUT = 0,               /* off, or a forked child that has not settled yet */
-    THREAD_GATE_OPEN = 1,
-    THREAD_GATE_HELD = 2                /* this process's own, but who comes to the door waits there: thread_hold_others */
 };
 
 #define THREAD_OWN_WORK 1u              /* for busy: own work, which nobody leaves; hooks within it are not the host's */
@@ -79,7 +74,6 @@ struct thread {
 
 #define THREAD_LOCAL _Thread_local __attribute__((tls_model("initial-exec"), visibility("hidden")))
 extern THREAD_LOCAL struct thread *thread_self;
-extern uint32_t *thread_gate __attribute__((visibility("hidden")));     /* enum thread_gate_state */
 
 struct thread *thread_enter_slow(uintptr_t frame, uint64_t returns_to);
 void thread_leave_slow(struct thread *thread);
@@ -119,8 +113,6 @@ static inline void thread_leave(struct thread *thread)
 bool thread_is_owner(void);
 bool thread_init(void);                 /* once, before the gate opens */
 void thread_guard_forks(void);           /* nothing is served inside libc's fork from now on; takes a lock of libc's */
-void thread_open_gate(void);
-void thread_shut_gate(void);
 /* Lets no other thread into a hook until thread_let_go, and waits, not for long, until those that are in one have left it: the
  * heap, the block map and the counters then stand still.  Returns the number of threads that did not leave.  The caller is
  * busy with THREAD_OWN_WORK and has all signals blocked. */

@@ -917,6 +917,31 @@ START_TEST(fork_while_another_thread_appends)
 }
 END_TEST
 
+/* What was interrupted goes on in the child, and may need more room. */
+START_TEST(child_made_within_a_hook_grows_apart)
+{
+    struct settings settings = settings_of("%p.hmk", "");
+    ck_assert(recording_open(&settings, test_environment));
+    append_sites(1, 5000);
+    uint64_t bytes = recording_live->file_bytes;
+    pid_t child = fork();
+    if (child == 0) {
+        recording_make_private();
+        if (!add_sites(5001, 50000) || recording_live->file_bytes <= bytes)
+            _exit(1);
+        _exit(child_of_fork(recording_count(HMK_SITES)));
+    }
+    ck_assert_int_eq(wait_for(child), 0);
+    struct stat status;
+    ck_assert_int_eq(stat(recording_path(), &status), 0);
+    ck_assert_uint_eq((uint64_t)status.st_size, bytes);
+    append_sites(5001, 50000);
+    struct rules_file file = load_good(recording_path());
+    ck_assert_uint_eq(rules_count(&file, HMK_SITES), 55000 + HMK_SITE_FIRST);
+    rules_unload(&file);
+}
+END_TEST
+
 START_TEST(child_without_room_still_counts)
 {
     struct settings settings = settings_of("%p.hmk", "");
@@ -1004,8 +1029,8 @@ int main(void)
         another_file_of_the_name_is_left_alone, file_system_without_fallocate_gets_zeros,
         no_handler_runs_under_the_lock, lock_that_nobody_releases_is_given_up,
         handler_does_not_wait_for_its_own_thread, threads_append_at_once,
-        child_of_fork_goes_on_in_its_own_file, fork_while_another_thread_appends, child_without_room_still_counts,
-        child_within_a_hook_writes_nothing_into_the_file,
+        child_of_fork_goes_on_in_its_own_file, fork_while_another_thread_appends, child_made_within_a_hook_grows_apart,
+        child_within_a_hook_writes_nothing_into_the_file, child_without_room_still_counts,
     };
     Suite *suite = suite_create("recording");
     TCase *all = tcase_create("all");
