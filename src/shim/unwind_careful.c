@@ -46,9 +46,13 @@ static enum outcome step_by_rule(struct walk *walk, const struct unwind_rule *ru
 {
     struct machine_registers now = walk->now;
 
-    /* Where the frame pointer points at the pair that the frame saved, it tells sp as well. */
-    if (walk->sp_lost && rule->cfa_base == UNWIND_BASE_SP && rule->fp_base == UNWIND_BASE_CFA)
+    /* Where the frame pointer points at the pair that the frame saved, it tells sp as well.  From a lower bound of sp a word would
+     * be read that is no return address. */
+    if (walk->sp_lost && rule->cfa_base == UNWIND_BASE_SP) {
+        if (rule->fp_base != UNWIND_BASE_CFA)
+            return STUCK;
         now.sp = now.fp - (uint64_t)(int64_t)(rule->cfa_offset + rule->fp_offset);
+    }
     uint64_t cfa = rule->cfa_base == UNWIND_BASE_SP ? now.sp : now.fp;
     if (rule->cfa_base == UNWIND_BASE_FP_WORD
         && !read_word(walk, now.fp + (uint64_t)(int64_t)rule->inner_offset, &cfa))

@@ -563,15 +563,40 @@ static __attribute__((noinline, optimize("no-omit-frame-pointer"))) int call_wit
     return frame;
 }
 
-START_TEST(a_guessed_frame_is_flagged)
+/* Where the pair of a frame pointer lies at the bottom of the frame, it tells the caller's frame pointer, and not its sp. */
+static __attribute__((noinline, optimize("no-omit-frame-pointer"))) void guess_with_pointer(void)
 {
+    call_without_data();
+    __asm__ volatile("");
+}
+
+static __attribute__((noinline, optimize("omit-frame-pointer"))) void guess_without_pointer(void)
+{
+    call_without_data();
+    __asm__ volatile("");
+}
+
+static void check_guess(void (*guess)(void), uint32_t flags, uint32_t allowed)
+{
+    uint64_t outer[DEPTH];
     recurse(0, take_unchecked);
-    uint32_t without = taker->last.depth;       /* of this function, all that called it, and one more */
+    ck_assert_uint_eq(taker->last.flags, 0);
+    uint32_t depth = taker->last.depth - 2;     /* all that called this function */
+    memcpy(outer, taker->last.pcs, depth * sizeof *outer);
     recurse(4, take_unchecked);
     ck_assert_uint_eq(taker->last.flags, 0);
-    call_without_data();
-    ck_assert_uint_eq(taker->last.flags, UNWIND_GUESSED);
-    ck_assert_uint_gt(taker->last.depth, without);
+    guess();
+    ck_assert_uint_eq(taker->last.flags & ~allowed, flags);
+    if (taker->last.flags & UNWIND_INCOMPLETE)
+        return;
+    ck_assert_uint_gt(taker->last.depth, depth + 6);
+    ck_assert_mem_eq(taker->last.pcs, outer, depth * sizeof *outer);
+}
+
+START_TEST(a_guessed_frame_is_flagged)
+{
+    check_guess(guess_with_pointer, UNWIND_GUESSED, 0);
+    check_guess(guess_without_pointer, UNWIND_GUESSED, UNWIND_INCOMPLETE);
 }
 END_TEST
 
