@@ -32,6 +32,8 @@ static const char help[] =
     "  --option KEY=VALUE    any setting, see SETTINGS in heapmark-run(1)\n"
     "  --trim on-drop|every:S  make the program give freed memory back: when much of it is held and quiet, or\n"
     "                        every S seconds; default off\n"
+    "  --gather              move recordings of small processes into one folder; done without it where no -o\n"
+    "                        names them; --no-gather never does\n"
     "  --report              print the whole report at the end, on stderr\n"
     "  --force               run also a program that cannot be recorded\n"
     "  -q, --quiet           say nothing at the end\n"
@@ -45,18 +47,21 @@ enum { EXIT_OWN = 125, EXIT_NOT_RUNNABLE = 126, EXIT_NOT_FOUND = 127 };
 struct run {
     struct preload_request request;
     bool report, force, quiet;
+    enum { GATHER_DEFAULT, GATHER, GATHER_NOT } gather;
     struct preload preload;
     struct trimmer *trimmer;
     uint64_t start_realtime_ns;
 };
 
-enum { OPTION_REPORT = PRELOAD_OPTIONS_END, OPTION_FORCE, OPTION_TRIM, OPTION_HELP };
+enum { OPTION_REPORT = PRELOAD_OPTIONS_END, OPTION_FORCE, OPTION_TRIM, OPTION_GATHER, OPTION_NO_GATHER, OPTION_HELP };
 
 static const struct option options[] = {
     PRELOAD_LONG_OPTIONS,
     { "report", no_argument, NULL, OPTION_REPORT },
     { "force", no_argument, NULL, OPTION_FORCE },
     { "trim", required_argument, NULL, OPTION_TRIM },
+    { "gather", no_argument, NULL, OPTION_GATHER },
+    { "no-gather", no_argument, NULL, OPTION_NO_GATHER },
     { "quiet", no_argument, NULL, 'q' },
     { "help", no_argument, NULL, OPTION_HELP },
     { NULL, 0, NULL, 0 },
@@ -73,6 +78,8 @@ static int read_options(struct run *run, int argc, char **argv)
         case 'q': run->quiet = true; break;
         case OPTION_REPORT: run->report = true; break;
         case OPTION_FORCE: run->force = true; break;
+        case OPTION_GATHER: run->gather = GATHER; break;
+        case OPTION_NO_GATHER: run->gather = GATHER_NOT; break;
         case OPTION_TRIM:
             trimmer_free(run->trimmer);
             run->trimmer = trimmer_new(optarg);
@@ -131,6 +138,15 @@ static void say_recording(const struct recordings *recordings, const char *path)
     reading_close(&reading);
 }
 
+static void say_gathered(size_t count, const char *folder)
+{
+    struct strbuf name = STRBUF_INIT;
+    plain_put(&name, short_path(folder));
+    fprintf(stderr, "heapmark: %zu recording%s of small processes %s moved into %s/\n", count, count == 1 ? "" : "s",
+            count == 1 ? "was" : "were", name.text);
+    strbuf_free(&name);
+}
+
 static void say_trims(const struct trimmer *trimmer)
 {
     struct trimmer_sum sum = trimmer_sum(trimmer);
@@ -162,6 +178,10 @@ static void finish(const struct run *run, const struct launch *launch)
     struct recordings recordings;
     recordings_find(&recordings, run->preload.pattern, launch->pid, run->start_realtime_ns);
     const struct recording_found *main = recordings_largest(&recordings);
+    char *folder = NULL;
+    size_t gathered = 0;
+    if (main && (run->gather == GATHER || (run->gather == GATHER_DEFAULT && run->preload.by_default)))
+        gathered = recordings_gather(&recordings, main, &folder);
     if (!main)
         fputs("heapmark: no recording was made\n", stderr);
     else if (run->report)
@@ -170,6 +190,9 @@ static void finish(const struct run *run, const struct launch *launch)
         say_recording(&recordings, main->path);
     if (main && run->trimmer && !run->quiet)
         say_trims(run->trimmer);
+    if (gathered && !run->quiet)
+        say_gathered(gathered, folder);
+    free(folder);
     recordings_free(&recordings);
 }
 

@@ -60,7 +60,8 @@ static bool set_pattern(struct preload *preload, const char *pattern, struct fai
     struct strbuf text = STRBUF_INIT;
     if (!pattern || !*pattern)
         pattern = getenv("HEAPMARK_OUT");
-    if (!pattern || !*pattern)
+    preload->by_default = !pattern || !*pattern;
+    if (preload->by_default)
         pattern = PRELOAD_PATTERN;
     if (pattern[0] != '/') {
         char directory[PATH_MAX];

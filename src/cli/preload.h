@@ -41,6 +41,7 @@ void preload_request_free(struct preload_request *request);
 struct preload {
     char *library;              /* absolute path of the shim */
     char *pattern;              /* HEAPMARK_OUT: absolute, whatever directory the program goes to */
+    bool by_default;            /* nobody asked for that pattern */
     struct strbuf options;      /* HEAPMARK_OPTIONS */
 };
 

@@ -3,9 +3,11 @@
 
 #include "base/strbuf.h"
 #include "contract/format.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -48,6 +50,15 @@ static bool read_pages(const char *path, struct hmk_header *header, struct hmk_l
     return good;
 }
 
+/* As of a shell, of what it starts to find something out, or of a launcher. */
+#define SMALL_HEAP_BYTES (1 << 20)
+#define SMALL_RSS_BYTES (16u << 20)
+static bool is_small(const struct hmk_live *live)
+{
+    bool ended = live->state == HMK_STATE_EXITED || live->state == HMK_STATE_EXITED_FAST || live->state == HMK_STATE_EXECED;
+    return ended && live->heap.peak_bytes < SMALL_HEAP_BYTES && live->rss_peak_bytes < SMALL_RSS_BYTES;
+}
+
 struct candidate {
     struct recording_found recording;
     uint32_t root_pid;
@@ -72,7 +83,7 @@ static void read_candidates(candidate_array *candidates, const char *pattern, ui
             fresh->recording = (struct recording_found){
                 .path = xstrdup(names.gl_pathv[i]), .pid = header.pid, .ppid = header.ppid,
                 .start_realtime_ns = header.start_realtime_ns, .rss_peak_bytes = live.rss_peak_bytes,
-                .heap_peak_bytes = live.heap.peak_bytes, .file_bytes = file_bytes };
+                .heap_peak_bytes = live.heap.peak_bytes, .file_bytes = file_bytes, .small = is_small(&live) };
         }
         globfree(&names);
     }
@@ -140,6 +151,59 @@ const struct recording_found *recordings_largest(const struct recordings *record
         if (!largest || recordings->found.at[i].rss_peak_bytes > largest->rss_peak_bytes)
             largest = &recordings->found.at[i];
     return largest;
+}
+
+/* "heapmark.python3.4711.small" for heapmark.python3.4711.hmk. */
+static char *folder_of(const char *path)
+{
+    struct strbuf name = STRBUF_INIT;
+    size_t length = strlen(path);
+    if (length > 4 && strcmp(path + length - 4, ".hmk") == 0)
+        length -= 4;
+    strbuf_put_n(&name, path, length);
+    strbuf_put(&name, ".small");
+    return strbuf_take(&name);
+}
+
+static bool make_folder(const char *path)
+{
+    struct stat status;
+    return mkdir(path, 0700) == 0 || (errno == EEXIST && lstat(path, &status) == 0 && S_ISDIR(status.st_mode));
+}
+
+static bool move_into(const char *folder, struct recording_found *recording)
+{
+    struct strbuf name = STRBUF_INIT;
+    const char *slash = strrchr(recording->path, '/');
+    strbuf_put(&name, folder);
+    strbuf_char(&name, '/');
+    strbuf_put(&name, slash ? slash + 1 : recording->path);
+    bool moved = renameat2(AT_FDCWD, recording->path, AT_FDCWD, name.text, RENAME_NOREPLACE) == 0;
+    if (moved) {
+        free(recording->path);
+        recording->path = xstrdup(name.text);
+    }
+    strbuf_free(&name);
+    return moved;
+}
+
+size_t recordings_gather(struct recordings *recordings, const struct recording_found *kept, char **folder)
+{
+    size_t moved = 0;
+    *folder = folder_of(kept->path);
+    for (size_t i = 0; i < recordings->found.count && !kept->small; i++) {
+        struct recording_found *recording = &recordings->found.at[i];
+        if (recording == kept || !recording->small)
+            continue;
+        if (moved == 0 && !make_folder(*folder))
+            break;
+        moved += move_into(*folder, recording);
+    }
+    if (moved == 0) {
+        free(*folder);
+        *folder = NULL;
+    }
+    return moved;
 }
 
 void recordings_free(struct recordings *recordings)

@@ -5,6 +5,7 @@
 /* Which recordings a run has made: found by the file name pattern, told from older ones by what their headers say. */
 
 #include "base/array.h"
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -15,6 +16,7 @@ struct recording_found {
     uint64_t rss_peak_bytes;
     int64_t heap_peak_bytes;
     uint64_t file_bytes;
+    bool small;                     /* the process has ended, and held little */
 };
 
 struct recordings {
@@ -28,6 +30,9 @@ void recordings_find(struct recordings *recordings, const char *pattern, pid_t p
 size_t recordings_processes(const struct recordings *recordings);
 /* The one with the largest RSS, or NULL when there is none. */
 const struct recording_found *recordings_largest(const struct recordings *recordings);
+/* Moves the small ones into a folder beside `kept`, which stays where it is; nothing is overwritten, and nothing done when `kept` is
+ * small too.  Their number; *folder, to be freed, is NULL when it is 0. */
+size_t recordings_gather(struct recordings *recordings, const struct recording_found *kept, char **folder);
 void recordings_free(struct recordings *recordings);
 
 #endif

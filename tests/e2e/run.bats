@@ -212,6 +212,42 @@ PY
     [[ $# -eq 1 && $1 == heapmark.bash.* ]]
 }
 
+# A launcher as of pyenv: a shell script that asks others what to start, then becomes it.
+@test "recordings of a launcher's small processes go into a folder, unless it was said where they go" {
+    c_program small
+    large='char *block = malloc(40 << 20); memset(block, 1, 40 << 20);'
+    printf '#include <stdlib.h>\n#include <string.h>\nint main(void) { %s return block[0] - 1; }\n' "$large" >large.c
+    cc -O0 -o large large.c
+    printf '#!/bin/bash\nfor i in 1 2 3; do x=$(expr $i + 1); ls >/dev/null; done\nexec "%s/large"\n' "$PWD" >launcher
+    chmod +x launcher
+    "$heapmark" run -- ./launcher 2>err
+    set -- *.hmk
+    [[ $# -eq 1 && $1 == heapmark.large.* ]]
+    folder=${1%.hmk}.small
+    set -- "$folder"/*.hmk
+    (($# >= 7))
+    says "^heapmark: $# recordings of small processes were moved into $folder/$"
+    "$heapmark" report "$folder"/heapmark.expr.* >/dev/null
+    says '^recording: heapmark.large'
+    rm -rf -- *.hmk "$folder"
+    "$heapmark" run --no-gather -- ./launcher 2>err
+    set -- *.hmk
+    (($# >= 8))
+    [[ $(grep -c moved err) == 0 ]]
+    rm -f -- *.hmk
+    "$heapmark" run -o out.%e.%p.hmk -- ./launcher 2>err
+    set -- out.*.hmk
+    (($# >= 8))
+    rm -f -- *.hmk
+    "$heapmark" run --gather -q -o out.%e.%p.hmk -- ./launcher 2>err
+    set -- out.*.hmk
+    [[ $# -eq 1 && ! -s err ]]
+    rm -rf -- *.hmk *.small
+    "$heapmark" run -- bash -c 'ls >ignored; true' 2>err     # all are small
+    set -- *.hmk
+    [[ $# -eq 3 ]]
+}
+
 @test "quiet is quiet" {
     "$heapmark" run -q -- true 2>err
     [[ ! -s err ]]
