@@ -215,6 +215,8 @@ __attribute__((cold, noinline)) void start_finish(enum hmk_state state, int stat
         recording_end(state, status);   /* another thread is at it, and this one will not let it come to its end */
         return;
     }
+    if (is_for_good(state))
+        thread_give_up_event();
     struct thread *thread = thread_enter();
     if (thread_self != NULL)
         recorder_flush(thread_self);

@@ -43,18 +43,25 @@ static void forget_event(struct thread *thread)
         unwind_thread_reset(thread->unwind_whole);
 }
 
+void thread_give_up_event(void)
+{
+    struct thread *thread = thread_self;
+    if (thread == NULL || thread->busy == 0 || thread->busy == THREAD_OWN_WORK)
+        return;
+    stack_abandon(thread);
+    forget_event(thread);
+    sampling_line.passing = 0;
+    __atomic_add_fetch(&recording_live->abandoned_events, 1, __ATOMIC_RELAXED);
+}
+
 /* The thread's cache goes after its last TSD destructor, under the allocator's locks: no request may be served then. */
 static void tear_down(void *state)
 {
     struct thread *thread = state;
     thread->no_serve = 1;
     /* A handler left an event, and the thread ends without another, in which that would be noticed. */
-    if (thread == thread_self && thread->busy != 0) {
-        stack_abandon(thread);
-        forget_event(thread);
-        sampling_line.passing = 0;
-        __atomic_add_fetch(&recording_live->abandoned_events, 1, __ATOMIC_RELAXED);
-    }
+    if (thread == thread_self)
+        thread_give_up_event();
 }
 
 /* Around the locks that libc's fork takes on all arenas.  The hook of fork alone would miss daemon and forkpty.  In the

@@ -120,6 +120,8 @@ uint32_t thread_hold_others(const struct thread *self);
 void thread_let_go(void);
 /* In the child of a fork: drops all slots but makes the calling thread's anew.  The new recording is open. */
 void thread_after_fork(void);
+/* What a handler of the host's interrupted in this thread will not go on, since the process ends. */
+void thread_give_up_event(void);
 /* The calling thread's state without the gate and the guard (start, exit, control); NULL: none could be made. */
 struct thread *thread_current(void);
 /* The same for a signal handler.  NULL also when the thread was refused a state before: then nobody knows whether it is

@@ -72,6 +72,21 @@ load helper
     equal "outer live bytes" "$(value outer_live_bytes <out)" "$(value live_bytes <site)"
 }
 
+@test "a handler that ends the process within an allocation: the ledger of the end is taken" {
+    for how in exit _exit; do
+        rm -f "$work"/*.hmk
+        status=0
+        env LD_PRELOAD="$shim:$programs/.libs/libmiddle.so" "$programs/reentry" $how >out || status=$?
+        file=$(recording)
+        equal "exit status" "$status" "$(fact "$file" exit_status)"
+        equal "ledgers of the end" 1 "$("$heapmark" report --json "$file" | jq '[.ledgers[] | select(.kind == "exit" and .closed)] | length')"
+        equal "abandoned" 1 "$(fact "$file" abandoned_events)"
+        sound "$file"
+        by_function main "$file" >site
+        equal "outer blocks" 499 "$(value blocks <site)"
+    done
+}
+
 @test "hosts that close all descriptors get the lowest numbers, and their files stay theirs" {
     for unwinder in fast libunwind; do
         rm -f "$work"/*.hmk "$work/own"
