@@ -90,68 +90,6 @@ static void append_sites(uint32_t first, uint32_t count)
     ck_assert(add_sites(first, count));
 }
 
-/* ---- settings ------------------------------------------------------------------------------------ */
-
-START_TEST(settings_have_defaults)
-{
-    char complaint[100];
-    struct settings settings;
-    char *environment[] = { "HEAPMARK_OUTER=no", "HEAPMARK_OUT=", NULL };
-    settings_read(&settings, environment, complaint, sizeof(complaint));
-    ck_assert_str_eq(complaint, "");
-    ck_assert_str_eq(settings.out, "heapmark.%e.%p.hmk");
-    ck_assert_str_eq(settings.options, "");
-    ck_assert_uint_eq(settings.depth, 256);
-    ck_assert_uint_eq(settings.children, SETTINGS_CHILDREN_ALL);
-    ck_assert_uint_eq(settings.signal, 1);
-    ck_assert_uint_eq(settings.unwinder, SETTINGS_UNWINDER_FAST);
-}
-END_TEST
-
-START_TEST(settings_are_read)
-{
-    char complaint[100];
-    struct settings settings;
-    char *environment[] = { "HEAPMARK_OPTIONS=depth=7::sample=512K:children=no:census=0:unwinder=libunwind:children=fork",
-                            "HEAPMARK_OUT=/a/%p", NULL };
-    settings_read(&settings, environment, complaint, sizeof(complaint));
-    ck_assert_str_eq(complaint, "");
-    ck_assert_str_eq(settings.out, "/a/%p");
-    ck_assert_uint_eq(settings.depth, 7);
-    ck_assert_uint_eq(settings.sample_bytes, 512 << 10);
-    ck_assert_uint_eq(settings.children, SETTINGS_CHILDREN_FORK);
-    ck_assert_uint_eq(settings.census, 0);
-    ck_assert_uint_eq(settings.unwinder, SETTINGS_UNWINDER_LIBUNWIND);
-}
-END_TEST
-
-START_TEST(settings_complain_once_and_go_on)
-{
-    static const struct {
-        char *options;
-        const char *complaint;
-    } cases[] = {
-        { "HEAPMARK_OPTIONS=dept=7:depth=9", "HEAPMARK_OPTIONS: unknown setting \"dept=7\" was ignored" },
-        { "HEAPMARK_OPTIONS=census=2:signal=x:depth=9", "HEAPMARK_OPTIONS: bad value in \"census=2\" was ignored" },
-        { "HEAPMARK_OPTIONS=depth=9:children=fo", "HEAPMARK_OPTIONS: bad value in \"children=fo\" was ignored" },
-        { "HEAPMARK_OPTIONS=depth=9:depth", "HEAPMARK_OPTIONS: bad value in \"depth\" was ignored" },
-        { "HEAPMARK_OPTIONS=depth=9:sample=12x", "HEAPMARK_OPTIONS: bad value in \"sample=12x\" was ignored" },
-        { "HEAPMARK_OPTIONS=depth=9:verify=", "HEAPMARK_OPTIONS: bad value in \"verify=\" was ignored" },
-    };
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        char complaint[100];
-        struct settings settings;
-        char *environment[] = { cases[i].options, NULL };
-        settings_read(&settings, environment, complaint, sizeof(complaint));
-        ck_assert_str_eq(complaint, cases[i].complaint);
-        ck_assert_uint_eq(settings.depth, 9);
-        ck_assert_uint_eq(settings.census, 1);
-        ck_assert_uint_eq(settings.signal, 1);
-        ck_assert_uint_eq(settings.children, SETTINGS_CHILDREN_ALL);
-    }
-}
-END_TEST
-
 /* ---- the file ------------------------------------------------------------------------------------ */
 
 START_TEST(new_file_is_small_private_and_true)
@@ -1019,7 +957,6 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {
-        settings_have_defaults, settings_are_read, settings_complain_once_and_go_on,
         new_file_is_small_private_and_true, header_names_the_process, names_take_the_letters,
         names_that_clash_get_numbers, without_a_file_it_is_a_memfd, without_descriptors_it_is_private,
         tables_grow_over_many_chunks, strings_stay_within_a_chunk, zeroed_records_lie_together, events_are_bounded,

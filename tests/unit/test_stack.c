@@ -278,6 +278,7 @@ static int leave_modules(uint32_t microseconds)
     const struct link_map *fresh = dlopen("libresolv.so.2", RTLD_NOW);
     if (fresh == NULL)
         return 2;
+    thread_open_gate();     /* wiped by the fork that made this process: it is as a parent here */
     signal(SIGALRM, leave);
     if (sigsetjmp(way_out, 1) == 0) {
         may_leave = 1;
