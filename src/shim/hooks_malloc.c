@@ -30,15 +30,6 @@ static inline bool is_ready(void)
     return LIKELY(real_ready) || real_init();
 }
 
-/* Another allocator than glibc's may place two blocks in 16 bytes; the block map cannot tell them apart.  A call that is passed
- * over asks for what it was asked for: no two recorded blocks are so near to each other. */
-static inline size_t rounded(size_t bytes)
-{
-    if (LIKELY(start_is_glibc) || bytes > SIZE_MAX - 15)
-        return bytes;
-    return bytes == 0 ? 16 : (bytes + 15) & ~(size_t)15;
-}
-
 /* A call that is passed over is marked all the same: no request may be served while the allocator's locks are held.  (One
  * that thread_enter refused is inside a hook that is marked, or of a thread that serves nothing.) */
 static inline __attribute__((always_inline)) void pass_begin(void)
@@ -70,9 +61,9 @@ static __attribute__((noinline)) void *malloc_recorded(size_t bytes)
 {
     struct thread *thread = thread_enter();
     if (UNLIKELY(thread == NULL))
-        return is_ready() ? real.malloc(rounded(bytes)) : real_malloc_early(bytes, 16);
+        return is_ready() ? real.malloc(start_rounded(bytes)) : real_malloc_early(bytes, 16);
     struct unwind_start start = unwind_start_here();
-    return finish(thread, real.malloc(rounded(bytes)), bytes, &start);
+    return finish(thread, real.malloc(start_rounded(bytes)), bytes, &start);
 }
 
 HOOK_EXPORT void *malloc(size_t bytes)
@@ -80,7 +71,7 @@ HOOK_EXPORT void *malloc(size_t bytes)
     if (!sampling_passes_over(bytes))
         return malloc_recorded(bytes);
     pass_begin();
-    void *block = real.malloc(bytes);
+    void *block = real_passed.malloc(bytes);
     pass_end();
     return block;
 }
@@ -101,7 +92,7 @@ static __attribute__((noinline)) void *calloc_recorded(size_t count, size_t each
     struct unwind_start start = unwind_start_here();
     if (UNLIKELY(thread == NULL) && !is_ready())
         return real_malloc_early(bytes, 16);
-    void *block = real.calloc(1, rounded(bytes));
+    void *block = real.calloc(1, start_rounded(bytes));
     if (UNLIKELY(thread == NULL))
         note_loaders(block, __builtin_return_address(0));
     return finish(thread, block, bytes, &start);
@@ -113,7 +104,7 @@ HOOK_EXPORT void *calloc(size_t count, size_t each)
     if (UNLIKELY(__builtin_mul_overflow(count, each, &bytes)) || !sampling_passes_over(bytes))
         return calloc_recorded(count, each);
     pass_begin();
-    void *block = real.calloc(count, each);
+    void *block = real_passed.calloc(count, each);
     pass_end();
     if (each != THREAD_VECTOR_ENTRY)
         note_loaders(block, __builtin_return_address(0));
@@ -124,7 +115,7 @@ HOOK_EXPORT void *calloc(size_t count, size_t each)
 static void *leave_early(void *block, size_t bytes)
 {
     size_t old = real_size_early(block);
-    void *moved = is_ready() ? real.malloc(rounded(bytes)) : real_malloc_early(bytes, 16);
+    void *moved = is_ready() ? real.malloc(start_rounded(bytes)) : real_malloc_early(bytes, 16);
     if (moved != NULL)
         __builtin_memcpy(moved, block, old < bytes ? old : bytes);
     return moved;
@@ -135,7 +126,7 @@ static void *resize_recorded(struct thread *thread, void *block, size_t bytes, b
 {
     struct blockmap_block dead;
     bool known = block != NULL && recorder_death(thread, block, start, &dead);
-    void *moved = real.realloc(block, block != NULL && bytes == 0 ? 0 : rounded(bytes));
+    void *moved = real.realloc(block, block != NULL && bytes == 0 ? 0 : start_rounded(bytes));
     if (moved != NULL && record)
         recorder_birth(thread, moved, bytes, start);
     if (moved == NULL && known && bytes != 0)
@@ -153,7 +144,7 @@ static inline void *resize(void *block, size_t bytes, const struct unwind_start 
         if (known)
             recorder_death_nested(block);
         pass_begin();
-        void *moved = real.realloc(block, block != NULL && bytes == 0 ? 0 : rounded(bytes));
+        void *moved = real.realloc(block, block != NULL && bytes == 0 ? 0 : start_rounded(bytes));
         pass_end();
         return moved;
     }
@@ -175,7 +166,7 @@ HOOK_EXPORT void *realloc(void *block, size_t bytes)
     if (!marks_clear(block) || !sampling_passes_over(bytes))
         return realloc_recorded(block, bytes);
     pass_begin();
-    void *moved = real.realloc(block, bytes);
+    void *moved = real_passed.realloc(block, bytes);
     pass_end();
     return moved;
 }
@@ -277,7 +268,7 @@ HOOK_EXPORT int posix_memalign(void **result, size_t alignment, size_t bytes)
     }
     bool passed;
     struct thread *thread = begin(bytes, &passed);
-    int status = real.posix_memalign(result, alignment, rounded(bytes));
+    int status = real.posix_memalign(result, alignment, start_rounded(bytes));
     struct unwind_start start = unwind_start_here();
     end(thread, passed, status == 0 ? *result : NULL, bytes, &start);
     return status;
@@ -290,7 +281,7 @@ HOOK_EXPORT void *aligned_alloc(size_t alignment, size_t bytes)
     bool passed;
     struct thread *thread = begin(bytes, &passed);
     struct unwind_start start = unwind_start_here();
-    return end(thread, passed, real.aligned_alloc(alignment, rounded(bytes)), bytes, &start);
+    return end(thread, passed, real.aligned_alloc(alignment, start_rounded(bytes)), bytes, &start);
 }
 
 HOOK_EXPORT void *memalign(size_t alignment, size_t bytes)
@@ -300,7 +291,7 @@ HOOK_EXPORT void *memalign(size_t alignment, size_t bytes)
     bool passed;
     struct thread *thread = begin(bytes, &passed);
     struct unwind_start start = unwind_start_here();
-    return end(thread, passed, real.memalign(alignment, rounded(bytes)), bytes, &start);
+    return end(thread, passed, real.memalign(alignment, start_rounded(bytes)), bytes, &start);
 }
 
 HOOK_EXPORT void *valloc(size_t bytes)

@@ -2,26 +2,43 @@
 #include "shim/real.h"
 
 #include "shim/marks.h"
+#include "shim/start.h"
 
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdalign.h>
 
+struct real_functions real;
+bool real_ready;
+
 /* A size that no allocator grants may be passed over before the table is filled; see sampling_passes_over. */
-static void *refuse(size_t bytes)
+static void *refuse(void)
 {
-    (void)bytes;
     errno = ENOMEM;
     return NULL;
 }
 
-static void *refuse_cleared(size_t count, size_t each)
+static void *malloc_rounded(size_t bytes)
 {
-    return refuse(count * each);
+    return real_ready ? real.malloc(start_rounded(bytes)) : refuse();
 }
 
-struct real_functions real = {.malloc = refuse, .calloc = refuse_cleared};
-bool real_ready;
+static void *calloc_rounded(size_t count, size_t each)
+{
+    return real_ready ? real.calloc(1, start_rounded(count * each)) : refuse();
+}
+
+static void *realloc_rounded(void *block, size_t bytes)
+{
+    return real.realloc(block, block != NULL && bytes == 0 ? 0 : start_rounded(bytes));
+}
+
+struct real_passed real_passed = {malloc_rounded, calloc_rounded, realloc_rounded};
+
+void real_pass_directly(void)
+{
+    real_passed = (struct real_passed){real.malloc, real.calloc, real.realloc};
+}
 
 alignas(64) unsigned char real_early_arena[REAL_EARLY_BYTES];
 static size_t early_used;

@@ -36,6 +36,16 @@ struct real_functions {
 };
 extern struct real_functions real __attribute__((visibility("hidden")));
 
+/* What calls that are passed over go to: as the others, by way of start_rounded; or straight to the real functions, once it is
+ * known that they are glibc's. */
+struct real_passed {
+    void *(*malloc)(size_t bytes);
+    void *(*calloc)(size_t count, size_t each);     /* their product is a size_t */
+    void *(*realloc)(void *block, size_t bytes);
+};
+extern struct real_passed real_passed __attribute__((visibility("hidden")));
+void real_pass_directly(void);
+
 /* Fills the table on the first call.  False while the lookups run (the same thread came back in), and when libc
  * lacks a function that every libc has: the caller then serves from the early arena. */
 bool real_init(void);

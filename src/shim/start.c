@@ -105,6 +105,8 @@ static bool set_up(void)
     bool stacks = unwind_init(&start_settings);
     start_is_glibc = real_is_glibc();
     blockmap_init(start_is_glibc);
+    if (start_is_glibc)
+        real_pass_directly();
     if (!recording_open(&start_settings, environ) || !thread_init() || !stack_init((uint32_t)start_settings.verify) || !module_init(scratch))
         return false;
     if (start_settings.sample_bytes != 0) {

@@ -7,9 +7,19 @@
 #include "contract/format.h"
 #include "shim/settings.h"
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 extern struct settings start_settings;
 extern bool start_is_glibc __attribute__((visibility("hidden")));     /* the blocks are glibc's: chunk headers may be read */
+
+/* Another allocator than glibc's may place two blocks in 16 bytes; the block map cannot tell them apart. */
+static inline size_t start_rounded(size_t bytes)
+{
+    if (__builtin_expect(start_is_glibc, 1) || bytes > SIZE_MAX - 15)
+        return bytes;
+    return bytes == 0 ? 16 : (bytes + 15) & ~(size_t)15;
+}
 
 /* The gate is shut and an event came: fills the table of real functions, and begins the recording when it is the first event of the process, ahead of our
  * constructor.  False: not now, or not at all. */
