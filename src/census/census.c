@@ -288,12 +288,17 @@ static void tell_sampled(struct taking *taking)
     census->would_map_bytes = 0;
     census->live_block_count = 0;
     double blocks = 0;
+    for (uint32_t i = 1; i < taking->pass.tallies; i++)
+        taking->pass.tally[i] = (struct tally){ .site = taking->pass.tally[i].site };
     for (uint32_t i = 0; i < taking->pass.sites; i++) {
         const struct estimate_site *site = &estimate->site[i];
+        if (site->live_blocks == 0)
+            continue;
+        struct tally *tally = pass_map_tally(&taking->pass, i);
         blocks += site->live_blocks;
-        taking->pass.tally[i] = (struct tally){ .live_bytes = (uint64_t)(site->live_bytes + 0.5),
-                                                .live_blocks = (uint64_t)(site->live_blocks + 0.5),
-                                                .share_bytes = (uint64_t)(site->share_bytes + 0.5) };
+        tally->live_bytes = (uint64_t)(site->live_bytes + 0.5);
+        tally->live_blocks = (uint64_t)(site->live_blocks + 0.5);
+        tally->share_bytes = (uint64_t)(site->share_bytes + 0.5);
     }
     census->live_block_count = (uint64_t)(blocks + 0.5);
 }
@@ -422,7 +427,7 @@ static bool fill_ledger(struct taking *taking)
 
 static uint64_t row_weight(const struct taking *taking, uint32_t site)
 {
-    const struct tally *tally = &taking->pass.tally[site];
+    const struct tally *tally = pass_map_seen(&taking->pass, site);
     return tally->live_bytes + tally->live_blocks + tally->held_bytes + tally->share_bytes +
         taking->mapped_by_site[site];
 }
@@ -454,7 +459,7 @@ static bool fill_rows(struct taking *taking)
     if (least > 1)
         taking->census->flags |= HMK_CENSUS_ROWS_CUT;
     for (uint32_t i = 0; i < pass->sites; i++) {
-        const struct tally *tally = &pass->tally[i];
+        const struct tally *tally = pass_map_seen(pass, i);
         if (row_weight(taking, i) < least)
             continue;
         rows[count++] = (struct hmk_census_row){
@@ -490,7 +495,7 @@ static void check_identities(struct taking *taking)
     struct hmk_census *census = taking->census;
     const struct pass_map *pass = &taking->pass;
     uint64_t held_by_site = 0;
-    for (uint32_t i = 0; i < pass->sites; i++)
+    for (uint32_t i = 1; i < pass->tallies; i++)
         held_by_site += pass->tally[i].held_bytes;
     if (taking->request->exact)
         census->identity[0] = (int64_t)(pass->live_bytes + taking->chunk_live_bytes) - (int64_t)census->live_before;

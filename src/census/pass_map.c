@@ -87,10 +87,11 @@ bool pass_map_init(struct pass_map *pass, uint32_t sites, struct pins *pins, str
         sites = HMK_SITE_LIMIT;
     pass->sites = sites;
     pass->pins = pins;
-    pass->tally = scratch_alloc(scratch, sites * sizeof(struct tally));
-    pass->slot_of = scratch_alloc(scratch, sites * sizeof(pass->slot_of[0]));
+    pass->tally = scratch_alloc(scratch, (sites + 1) * sizeof(struct tally));
+    pass->tallies = 1;
+    pass->of_site = scratch_alloc(scratch, sites * sizeof(struct tally_of));
     pass->page = scratch_alloc(scratch, sizeof(struct pass_map_page));
-    if (!pass->tally || !pass->slot_of || !pass->page)
+    if (!pass->tally || !pass->of_site || !pass->page)
         return false;
     /* Every cell of a page may have a site of its own. */
     size_t most = sys_page_bytes() / 16 + 2;
@@ -140,14 +141,14 @@ static void charge_set(struct scan *scan, uint64_t held)
 static void list_sites(struct scan *scan)
 {
     struct pass_map_page *page = scan->page;
-    uint16_t *slot_of = scan->pass->slot_of;
+    struct tally_of *of_site = scan->pass->of_site;
     uint32_t sites = 0;
     for (uint32_t i = 0; i < page->parts; i++) {
         uint32_t site = page->part[i].site;
-        uint32_t slot = slot_of[site];
+        uint32_t slot = of_site[site].slot;
         if (slot >= sites || page->site[slot].site != site) {
             slot = sites++;
-            slot_of[site] = (uint16_t)slot;
+            of_site[site].slot = (uint16_t)slot;
             page->site[slot] = (struct page_site){ .site = site };
         }
         page->site[slot].live_bytes += page->part[i].bytes;
@@ -169,7 +170,7 @@ static void charge_pins(struct scan *scan, uint32_t held)
     for (uint32_t i = 0; i < page->sites; i++) {
         uint32_t live = page->site[i].live_bytes;
         uint32_t share = share_of(scan->pass, left, live, live_left);
-        struct tally *tally = &scan->pass->tally[page->site[i].site];
+        struct tally *tally = pass_map_tally(scan->pass, page->site[i].site);
         tally->share_bytes += share;
         if (live == page->live_bytes)
             tally->sole_bytes += held;
@@ -190,7 +191,7 @@ static uint64_t charge_blocks(struct scan *scan)
         struct page_part *part = &page->part[i];
         if (__builtin_expect(part->site >= pass->sites, 0))
             part->site = 0;
-        struct tally *tally = &pass->tally[part->site];
+        struct tally *tally = pass_map_tally(pass, part->site);
         live_bytes += part->bytes;
         blocks += part->start != 0;
         requested += part->requested;

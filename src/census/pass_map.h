@@ -23,10 +23,19 @@ struct tally {
     uint64_t live_blocks;
     uint64_t held_bytes, held_page_bytes, sole_bytes, share_bytes;
     uintptr_t top_block;                /* the highest live block in the main heap, 0: none */
+    uint32_t site;
+};
+
+/* By site: of the very many that a program may have, few have anything in the heap at one time. */
+struct tally_of {
+    uint32_t number;                    /* of its tally; 0: it has none yet */
+    uint16_t slot;                      /* where the page's list has it, if it does */
 };
 
 struct pass_map {
-    struct tally *tally;                /* by site */
+    struct tally *tally;                /* in the order in which their sites came; the first, number 0, is nobody's and empty */
+    uint32_t tallies;                   /* with that one */
+    struct tally_of *of_site;
     uint32_t sites;
     /* over all extents */
     uint64_t live_bytes, live_blocks;   /* requested; resident or not */
@@ -41,7 +50,6 @@ struct pass_map {
     struct pins *pins;                  /* told of pages that live blocks hold */
     struct pass_map_page *page;
     uint64_t *inverse;                  /* of 16 x i, times 2^40, rounded up; NULL: pages are too large for that */
-    uint16_t *slot_of;                  /* by site: where the page's list has it, if it does */
 };
 
 bool pass_map_init(struct pass_map *pass, uint32_t sites, struct pins *pins, struct scratch *scratch);
@@ -49,9 +57,21 @@ bool pass_map_init(struct pass_map *pass, uint32_t sites, struct pins *pins, str
 struct extent;
 void pass_map_scan(struct pass_map *pass, struct extent *extent, struct gaps *gaps);
 
+/* To add to. */
 static inline struct tally *pass_map_tally(struct pass_map *pass, uint32_t site)
 {
-    return &pass->tally[site < pass->sites ? site : 0];
+    struct tally_of *of = &pass->of_site[site < pass->sites ? site : 0];
+    if (__builtin_expect(of->number == 0, 0)) {
+        of->number = pass->tallies++;
+        pass->tally[of->number].site = (uint32_t)(of - pass->of_site);
+    }
+    return &pass->tally[of->number];
+}
+
+/* To read. */
+static inline const struct tally *pass_map_seen(const struct pass_map *pass, uint32_t site)
+{
+    return &pass->tally[pass->of_site[site < pass->sites ? site : 0].number];
 }
 
 #endif

@@ -131,8 +131,8 @@ static uintptr_t end_of_highest(const struct pins *pins)
     const struct pass_map *pass = pins->top.pass;
     uintptr_t highest = 0;
     struct blockmap_block block;
-    for (uint32_t i = 0; i < pass->sites; i++)
-        if (!pins->chosen[i] && pass->tally[i].top_block > highest)
+    for (uint32_t i = 1; i < pass->tallies; i++)
+        if (!pins->chosen[pass->tally[i].site] && pass->tally[i].top_block > highest)
             highest = pass->tally[i].top_block;
     return highest && blockmap_find((void *)(highest + 16), &block) ? highest + block.usable + 8 : 0;
 }
@@ -215,17 +215,17 @@ static void visit_pinning(uintptr_t block, const struct blockmap_extent *found, 
 }
 
 /* The sites whose topmost blocks are highest, in that order; how many.  One more than there are rungs. */
-static uint32_t highest_sites(const struct pass_map *pass, uint32_t site[RUNGS + 1])
+static uint32_t highest_sites(const struct pass_map *pass, const struct tally *highest[RUNGS + 1])
 {
     uint32_t count = 0;
-    for (uint32_t i = 0; i < pass->sites; i++) {
-        uintptr_t top = pass->tally[i].top_block;
-        if (top == 0 || (count == RUNGS + 1 && top < pass->tally[site[RUNGS]].top_block))
+    for (uint32_t i = 1; i < pass->tallies; i++) {
+        const struct tally *tally = &pass->tally[i];
+        if (tally->top_block == 0 || (count == RUNGS + 1 && tally->top_block < highest[RUNGS]->top_block))
             continue;
         uint32_t at = count < RUNGS + 1 ? count++ : RUNGS;
-        for (; at > 0 && pass->tally[site[at - 1]].top_block < top; at--)
-            site[at] = site[at - 1];
-        site[at] = i;
+        for (; at > 0 && highest[at - 1]->top_block < tally->top_block; at--)
+            highest[at] = highest[at - 1];
+        highest[at] = tally;
     }
     return count;
 }
@@ -255,13 +255,13 @@ void pins_rank_top(struct pins *pins, const struct pass_map *pass, struct extent
 {
     if (!gaps->rejected && gaps->top && gaps->top_granule > sys_page_bytes())
         pins->top = (struct pin_top){ gaps, pass, extent, gaps->top };
-    uint32_t site[RUNGS + 1];
-    uint32_t count = highest_sites(pass, site);
+    const struct tally *highest[RUNGS + 1];
+    uint32_t count = highest_sites(pass, highest);
     struct ladder ladder = { .extent = extent, .rungs = count < RUNGS ? count : RUNGS };
     add_cached_top(pins, extent, gaps);
     for (uint32_t i = 0; i < ladder.rungs; i++) {
-        ladder.rung[i] = (struct hmk_pin){ .kind = HMK_PIN_TOP, .site = site[i] };
-        ladder.above[i] = i + 1 < count ? pass->tally[site[i + 1]].top_block : 0;
+        ladder.rung[i] = (struct hmk_pin){ .kind = HMK_PIN_TOP, .site = highest[i]->site };
+        ladder.above[i] = i + 1 < count ? highest[i + 1]->top_block : 0;
     }
     if (ladder.rungs == 0)
         return;

@@ -42,7 +42,7 @@ static void build(void)
         memcpy(chunk_of(i) + 8, &header, sizeof header);
         blockmap_birth(chunk_of(i) + 16, CHUNK - 8, i + 1, &birth);
         ck_assert(birth.stored && !birth.stale);
-        tally[i + 1].top_block = (uintptr_t)chunk_of(i);
+        tally[i + 1] = (struct tally){ .top_block = (uintptr_t)chunk_of(i), .site = i + 1 };
     }
 }
 
@@ -56,7 +56,7 @@ static uint64_t gain_of_ladder(struct scratch *scratch)
 {
     struct pins pins = { .count = 0 };
     ck_assert(pins_init(&pins, BLOCKS + 1, scratch));
-    struct pass_map pass = { .tally = tally, .sites = BLOCKS + 1 };
+    struct pass_map pass = { .tally = tally, .tallies = BLOCKS + 1, .sites = BLOCKS + 1 };
     struct extent extent = {
         .start = (uintptr_t)heap, .end = (uintptr_t)heap + PAGES * PAGE, .kind = EXTENT_BREAK, .has_top = true,
         .head_end = (uintptr_t)heap, .resident = resident, .resident_pages = PAGES
