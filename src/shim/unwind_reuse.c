@@ -406,6 +406,11 @@ static enum outcome run(struct unwind_reuse *thread, struct walk *walk)
             return CAREFUL;
         if (__builtin_expect(step.cfa <= walk->sp, 0))
             return CAREFUL;
+        /* Nor may sp leave what is known, or the comparison above would let anything pass.  Packed rules of machines whose return
+         * address lies right below the CFA cannot do that. */
+        if ((MACHINE_PAIR_AT_BOTTOM || code >= UNWIND_CODE_SPECIAL) && __builtin_expect(step.cfa > walk->stack->high, 0)
+            && !unwind_stack_extend(&thread->stacks, step.cfa - 8))
+            return CAREFUL;
         walk->pc = machine_code_address(unwind_stack_word(step.ra_slot));
         walk->sp = step.cfa;
         walk->fp_slot = step.fp_slot;
