@@ -14,6 +14,7 @@
 #include "shim/start.h"
 #include "shim/survey_exact.h"
 #include "shim/thread.h"
+#include "shim/timeline.h"
 
 #include <errno.h>
 
@@ -242,11 +243,17 @@ static bool take_and_store(enum hmk_census_kind kind, const char *label, struct 
     struct census_result taken;
     if (kind == HMK_CENSUS_TRIM_AFTER)
         survey_release();
-    if (!census_take(&request, &taken))
-        return false;
-    keep(&taken, record, result);
-    census_release(&taken);
-    return true;
+    timeline_own_peak_begin();
+    bool done = census_take(&request, &taken);
+    if (done) {
+        uint64_t peak = recording_live->rss_peak_bytes, rss = taken.census.rss_bytes;
+        taken.census.rss_hwm_bytes = peak > rss ? peak : rss;       /* the ledger itself has our memory of the moment, too */
+        keep(&taken, record, result);
+        census_release(&taken);
+    }
+    if (kind != HMK_CENSUS_EXIT)
+        timeline_own_peak_end();
+    return done;
 }
 
 bool survey_take(struct thread *thread, enum hmk_census_kind kind, const char *label, struct survey_result *result)

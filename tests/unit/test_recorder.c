@@ -6,6 +6,7 @@
 #include "census/blockmap.h"
 #include "shim/recorder.h"
 #include "shim/recording.h"
+#include "shim/timeline.h"
 #include "freestanding/sys.h"
 #include <check.h>
 #include <pthread.h>
@@ -476,6 +477,38 @@ START_TEST(slots_of_threads_that_ended_are_taken_over)
 }
 END_TEST
 
+static void hold_for_a_moment(size_t bytes)
+{
+    unsigned char *memory = sys_map_anonymous(bytes);
+    ck_assert_ptr_nonnull(memory);
+    for (size_t i = 0; i < bytes; i += 4096)
+        memory[i] = 1;
+    sys_unmap(memory, bytes);
+}
+
+START_TEST(memory_of_a_ledger_makes_no_peak)
+{
+    const uint64_t mib = 1 << 20;
+    timeline_read_peak();
+    uint64_t before = recording_live->rss_peak_bytes;
+    ck_assert_uint_gt(before, 0);
+    hold_for_a_moment(16 * mib);        /* the program's, before */
+    timeline_own_peak_begin();
+    hold_for_a_moment(64 * mib);
+    timeline_own_peak_end();
+    timeline_read_peak();
+    uint64_t with = recording_live->rss_peak_bytes;
+    ck_assert_uint_ge(with, before + 8 * mib);
+    ck_assert_uint_lt(with, before + 40 * mib);
+    hold_for_a_moment(32 * mib);        /* below what it takes to be told apart */
+    timeline_read_peak();
+    ck_assert_uint_eq(recording_live->rss_peak_bytes, with);
+    hold_for_a_moment(128 * mib);
+    timeline_read_peak();
+    ck_assert_uint_ge(recording_live->rss_peak_bytes, before + 100 * mib);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -484,6 +517,7 @@ int main(void)
         revival_leaves_no_trace, frees_of_a_handler_are_counted_on_the_way_out,
         hook_left_by_longjmp_does_not_end_the_thread, hook_under_a_handler_is_nested_on_whatever_stack,
         counters_of_a_storm_of_eight_threads_add_up, slots_of_threads_that_ended_are_taken_over,
+        memory_of_a_ledger_makes_no_peak,
     };
     Suite *suite = suite_create("recorder");
     TCase *all = tcase_create("all");
