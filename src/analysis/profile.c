@@ -79,6 +79,7 @@ static void describe_process(struct profile *profile)
     };
     profile->rss = (struct profile_rss){
         .start_bytes = live->rss_start_bytes, .last_bytes = live->rss_last_bytes, .peak_bytes = live->rss_peak_bytes,
+        .kernel_peak_bytes = live->own_peak_bytes > live->rss_peak_bytes ? live->own_peak_bytes : live->rss_peak_bytes,
         .last_ns = since_start(file, live->last_ns), .peak_ns = since_start(file, live->rss_peak_ns),
         .self_bytes = live->self_bytes,
     };

@@ -113,6 +113,7 @@ struct profile_heap {
 
 struct profile_rss {
     uint64_t start_bytes, last_bytes, peak_bytes;
+    uint64_t kernel_peak_bytes; /* VmHWM: above peak_bytes where ledgers of heapmark's own raised it for a moment */
     uint64_t last_ns, peak_ns;
     uint64_t self_bytes;        /* heapmark's share of last_bytes */
 };

@@ -118,6 +118,7 @@ static void dump_live(struct dump *dump)
     NUMBER(l, cpu_ns);
     NUMBER(l, sampled_from_ns);
     NUMBER(l, abandoned_events);
+    NUMBER(l, own_peak_bytes);
     for (unsigned i = 0; i < 2; i++)
         printf("half[%u]: live_bytes=%" PRId64 " live_blocks=%" PRId64 " peak_bytes=%" PRId64 " other_bytes=%" PRId64
                " other_blocks=%" PRId64 "\n", i, l->half[i].live_bytes, l->half[i].live_blocks, l->half[i].peak_bytes,

@@ -158,7 +158,7 @@ struct hmk_live {
     /* what the kernel said */
     uint64_t rss_start_bytes;
     uint64_t rss_last_bytes;    /* at last_ns */
-    uint64_t rss_peak_bytes;    /* VmHWM at the last time it was read, or the largest sample */
+    uint64_t rss_peak_bytes;    /* VmHWM at the last time it was read, or the largest sample; see own_peak_bytes */
     uint64_t rss_peak_ns;
     /* heapmark's own */
     uint64_t self_bytes;        /* memory mapped by the shim and touched: tables, block map, this file */
@@ -189,7 +189,9 @@ struct hmk_live {
     uint64_t sampled_from_ns;   /* exact until then, sampled since; 0: one mode throughout */
     uint64_t abandoned_events;  /* hooks that never ended: a signal handler left them by longjmp */
     struct hmk_half half[2];
-    uint8_t reserved[4096 - 520];
+    uint64_t own_peak_bytes;    /* since minor version 3: VmHWM up to which heapmark's ledgers raised it for a moment; 0: they did not.
+                                 * rss_peak_bytes leaves that out */
+    uint8_t reserved[4096 - 528];
 };
 
 /* ---- page 2: section directory ------------------------------------------------------------------ */

@@ -56,8 +56,6 @@ uint64_t timeline_rss(void)
     return pages * sys_page_bytes();
 }
 
-static uint64_t own_peak_bytes;     /* VmHWM up to here may be of our own making */
-
 /* 0: it cannot be read. */
 static uint64_t read_high_water(void)
 {
@@ -71,7 +69,7 @@ static uint64_t read_high_water(void)
 void timeline_read_peak(void)
 {
     uint64_t high = read_high_water();
-    if (high > recording_live->rss_peak_bytes && high > HMK_GET(own_peak_bytes)) {
+    if (high > recording_live->rss_peak_bytes && high > HMK_GET(recording_live->own_peak_bytes)) {
         recording_live->rss_peak_bytes = high;
         recording_live->rss_peak_ns = recording_live->last_ns;
     }
@@ -86,7 +84,7 @@ void timeline_own_peak_end(void)
 {
     uint64_t high = read_high_water();
     if (high > recording_live->rss_peak_bytes)
-        HMK_SET(own_peak_bytes, high);
+        HMK_SET(recording_live->own_peak_bytes, high);
 }
 
 /* Holds the sampling flag. */
@@ -145,7 +143,6 @@ void timeline_map(int64_t bytes)
 void timeline_after_fork(void)
 {
     spin_reset(&sampling);
-    own_peak_bytes = 0;     /* the kernel counts anew, too */
     recording_live->timeline_interval_ns = first_interval_ns;
     due_ns = 0;
 }

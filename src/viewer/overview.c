@@ -735,6 +735,18 @@ static void doubt_ledger(struct strbuf *out, const struct report *report, const 
     strbuf_free(&text);
 }
 
+static void doubt_peak(struct strbuf *out, const struct sites_view *view, bool *any, const struct profile_rss *rss)
+{
+    struct strbuf text = STRBUF_INIT;
+    char a[UNITS_BYTES];
+    if (rss->kernel_peak_bytes > rss->peak_bytes + rss->peak_bytes / 100) {
+        strbuf_printf(&text, "the kernel's own high-water mark, VmHWM, is %s: heapmark itself took the difference, for the moment of a "
+                      "ledger", units_size(a, (int64_t)rss->kernel_peak_bytes));
+        doubt(out, view, any, text.text);
+    }
+    strbuf_free(&text);
+}
+
 void overview_doubts(struct strbuf *out, const struct report *report, const struct sites_view *view)
 {
     const struct profile_losses *losses = &report->profile->losses;
@@ -761,6 +773,7 @@ void overview_doubts(struct strbuf *out, const struct report *report, const stru
                       process->has_errors ? ", right within +-1 standard error two times in three" : "");
         doubt(out, view, &any, text.text);
     }
+    doubt_peak(out, view, &any, &report->profile->rss);
     doubt_count(out, view, &any, losses->sites, "stack", "not recorded; their blocks are counted together");
     doubt_count(out, view, &any, losses->events, "event", "did not fit into the log");
     doubt_count(out, view, &any, losses->reentrant, "allocation",

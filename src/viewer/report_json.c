@@ -106,6 +106,7 @@ static void put_rss(struct writer *writer)
     json_uint(json, "last_bytes", rss->last_bytes);
     json_seconds(json, "last_at", rss->last_ns);
     json_uint(json, "peak_bytes", rss->peak_bytes);
+    json_uint(json, "kernel_peak_bytes", rss->kernel_peak_bytes);
     json_seconds(json, "peak_at", rss->peak_ns);
     json_uint(json, "self_bytes", rss->self_bytes);
     json_close(json, '}');

@@ -503,6 +503,7 @@ void synthetic_python(struct synthetic *s)
     count(s, outer, 1, MIB(10), 0, 0, 1, (int64_t)MIB(10));
     count(s, deep, 1, MIB(30), 0, 0, 1, (int64_t)MIB(30));
     s->live.rss_last_bytes = s->live.rss_peak_bytes = MIB(50);
+    s->live.own_peak_bytes = MIB(60);
     s->live.rss_peak_ns = START_NS + 3 * SECOND;
 }
 
