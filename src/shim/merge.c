@@ -111,7 +111,7 @@ static uint32_t resolve(const struct merge_frame *frame, void *scratch)
     if (frame->kind != HMK_FRAME_PYTHON)
         return module_find(frame->found - (frame->kind == HMK_FRAME_NATIVE), scratch) |
                frame->kind << HMK_FRAME_KIND_SHIFT;
-    uint32_t record = python_code_record(frame->found & PYTHON_CODE_ADDRESS);
+    uint32_t record = python_code_find(frame->found & PYTHON_CODE_ADDRESS);
     return record == UINT32_MAX ? UINT32_MAX : record | frame->kind << HMK_FRAME_KIND_SHIFT;
 }
 

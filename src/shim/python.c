@@ -518,8 +518,3 @@ void python_after_fork(void)
 {
     python_code_after_fork();
 }
-
-uint32_t python_code_record(uint64_t code)
-{
-    return python_code_find(code);
-}

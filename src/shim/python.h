@@ -77,10 +77,6 @@ bool python_is_loop(uint64_t pc);
 /* As a return address in the loop; 0: not known. */
 uint64_t python_loop_address(void);
 
-/* The record of a code object in HMK_CODES; the first time, its names and line table are copied.  UINT32_MAX: no room.
- * Cold; takes a lock of its own. */
-uint32_t python_code_record(uint64_t code);
-
 void python_abandon(void);          /* see stack_abandon */
 void python_after_fork(void);
 

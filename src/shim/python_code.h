@@ -20,7 +20,9 @@ static inline uint64_t python_code_salt(uint64_t code)
     return (uint64_t)python_code_salts[code >> 4 & (PYTHON_SALTS - 1)] << 48;
 }
 
-uint32_t python_code_find(uint64_t code);   /* record; UINT32_MAX: no room */
+/* The record of a code object in HMK_CODES; the first time, its names and line table are copied.  UINT32_MAX: no room.
+ * Cold; takes a lock of its own. */
+uint32_t python_code_find(uint64_t code);
 void python_code_abandon(void);
 void python_code_after_fork(void);
 

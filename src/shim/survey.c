@@ -243,7 +243,8 @@ static bool take_and_store(enum hmk_census_kind kind, const char *label, struct 
     struct census_result taken;
     if (kind == HMK_CENSUS_TRIM_AFTER)
         survey_release();
-    timeline_own_peak_begin();
+    if (kind != HMK_CENSUS_EXIT)        /* the end has read the peak, and nobody reads it after it */
+        timeline_own_peak_begin();
     bool done = census_take(&request, &taken);
     if (done) {
         uint64_t peak = recording_live->rss_peak_bytes, rss = taken.census.rss_bytes;
