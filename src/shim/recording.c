@@ -267,8 +267,9 @@ static void prepare(enum hmk_table_id id, uint64_t count)
     from = (from + page - 1) & ~(page - 1);
     for (to = from; to < size && to < (count - first) * table->record_bytes;)
         to += size - to < STEP_BYTES ? size - to : STEP_BYTES;
-    /* Another thread could close our descriptor and give its number to a file of the host's just before the write. */
-    if (!pages_left && HMK_GET(head->live.heap.threads_seen) < 2)
+    /* Another thread could close our descriptor and give its number to a file of the host's just before the write; and where a
+     * handler forked in a way that tells nobody, the parent may have records there by now. */
+    if (!pages_left && HMK_GET(head->live.heap.threads_seen) < 2 && !gate_is_wiped())
         recording_file_touch(head->tables[id].chunk_offset[chunk] + from, to - from);
     uint64_t ready = to == size ? next : first + to / table->record_bytes;
     table->ready = ready < table->limit ? ready : table->limit;
